@@ -1,0 +1,87 @@
+"""What can go wrong, in one tree.
+
+    FbenchError
+    ├── UsageError            the user's to fix before anything runs (exit code 2)
+    │   └── UnknownNameError  a task, model, tool, agent or run that does not exist
+    ├── RunError              the run's outcome: recorded as status `error`, no traceback (exit code 3)
+    │   ├── ModelUnavailable  the model did not answer within its patience
+    │   ├── ModelRejected     the model's server refused the request for good
+    │   ├── SandboxLost       the sandbox went away under the run
+    │   ├── SandboxFailed     the sandbox could not start, set up or give a needed module
+    │   └── JudgingFailed     the grader could not start
+    └── ToolRefused           a tool call that was not run; its text goes to the model as an observation
+
+Manifest and price errors live with their folders, which know nobody: `fbench.tasks.errors`, `fbench.pricing.errors`.
+Each class there owns its `exit_code` as well. Whatever else is raised is ours: a traceback and a request to report.
+"""
+
+from typing import ClassVar
+
+
+class FbenchError(Exception):
+    """Base of what fbench raises on purpose; the text says what happened, to what, and what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(FbenchError):
+    """Something the user asked for cannot be done as asked."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing answers to."""
+
+
+class RunError(FbenchError):
+    """An infrastructure failure that ends one run as `error`; `kind` goes into result.json."""
+
+    exit_code: ClassVar[int] = 3
+    kind: ClassVar[str] = "internal"
+
+
+class ModelUnavailable(RunError):
+    """No usable answer within `--max-model-wait`."""
+
+    kind: ClassVar[str] = "model_unavailable"
+
+
+class ModelRejected(RunError):
+    """The server said no in a way that asking again will not change."""
+
+    kind: ClassVar[str] = "model_rejected"
+
+
+class SandboxLost(RunError):
+    """The sandbox's own process or container disappeared."""
+
+    kind: ClassVar[str] = "sandbox_lost"
+
+
+class SandboxFailed(RunError):
+    """The sandbox did not come up as the task needs it."""
+
+    kind: ClassVar[str] = "sandbox_failed"
+
+
+class SetupFailed(SandboxFailed):
+    """A command of `environment.setup` failed."""
+
+    kind: ClassVar[str] = "setup_failed"
+
+
+class ModuleMissing(SandboxFailed):
+    """A Python module the task names does not import in the sandbox."""
+
+    kind: ClassVar[str] = "module_missing"
+
+
+class JudgingFailed(RunError):
+    """The grader itself could not start; the work is kept and can be judged again."""
+
+    kind: ClassVar[str] = "judging_failed"
+
+
+class ToolRefused(FbenchError):
+    """A tool call that must not or cannot run; the model reads why."""

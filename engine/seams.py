@@ -1,0 +1,356 @@
+"""The Protocols an implementation has to satisfy: Model, Sandbox, Tool, Check, Agent; and what crosses them.
+
+Engine code knows these only. Implementations are found by dotted name (see `fbench.engine.registry`), so that a
+folder can be replaced, and outside packages can bring their own.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from fbench.engine.confine import ConfinedFolder
+    from fbench.engine.results import CheckStatus, Tier
+
+# ---------------------------------------------------------------------------------------------------------- sandboxes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps of one sandbox; None means none asked for."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    pids: int | None = None
+    disk_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder shown read-only at `/<name>` (`grader`, `solution`, `exploits`) and named to every command by
+    the variable `FBENCH_<NAME>`. In `local` the variable holds the host path."""
+
+    name: str
+    source: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """Everything needed to open one sandbox.
+
+    Attributes:
+        run_id: the run it serves; labels and log lines carry it.
+        workspace: host folder that commands see as the workspace, read-write. Belongs to the caller and survives.
+        scratch: host folder of the run for the sandbox's own files (`home/`, `tmp/`, `state/` are made inside when
+            missing). Reusing one scratch folder is what `grader.sandbox: same` means. Belongs to the caller.
+        workdir: the manifest's `environment.workdir`: where the workspace appears and commands start.
+        env: the manifest's `environment.env`; nothing else of the host's environment reaches a command.
+        hidden: host paths that must not be readable inside where the sandbox can hide them (tasks, run folders).
+    """
+
+    run_id: str
+    workspace: Path
+    scratch: Path
+    workdir: str = "/workspace"
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    mounts: tuple[Mount, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    image: str | None = None
+    network_allow: tuple[str, ...] = ()
+    purpose: Literal["agent", "grader", "validate"] = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a sandbox really does on this machine.
+
+    `limits` maps `cpus`, `memory`, `pids`, `disk`, `network` to how it is enforced ("cgroup", "rlimit", "watched",
+    "namespace"), or to "" where it is not.
+    """
+
+    isolated: bool
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """One command.
+
+    Attributes:
+        argv: program and arguments; no shell is added.
+        stdin: bytes for its standard input, which then ends; None is an empty input.
+        env: variables over the sandbox's base environment.
+        cwd: working folder as the sandbox sees it; None is the workdir.
+        merge_stderr: whether stderr joins stdout in one stream, in order.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    merge_stderr: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecExit:
+    """How a command ended: `exit_code` is 128 + signal after a signal; 126/127 with a text in `reason` when the
+    program could not be started; `out_of_memory` when the sandbox's memory cap ended it and that could be told."""
+
+    exit_code: int
+    signal: int | None = None
+    reason: str | None = None
+    out_of_memory: bool = False
+
+
+class RunningExec(Protocol):
+    """A command in a sandbox.
+
+    Iterating yields output as it comes and ends when the command's own process has ended and what it had written is
+    read, even if a background child still holds the pipe. Unread output is back-pressured.
+    """
+
+    def __aiter__(self) -> AsyncIterator[OutputChunk]: ...
+
+    async def wait(self) -> ExecExit:
+        """The exit, once the command's own process has ended. Raises SandboxLost when the sandbox is gone."""
+        ...
+
+    async def kill(self) -> None:
+        """End the whole tree of this command, setsid children and daemons included; returns when it is gone."""
+        ...
+
+
+class Sandbox(Protocol):
+    """A place where tools run. Opened by `open_sandbox(spec)`, an async context manager: it gives a live sandbox or
+    leaves nothing behind, and on exit every process in it is dead, within a bounded time."""
+
+    kind: str
+    capabilities: Capabilities
+    workspace: str
+    """The workspace's path as commands see it."""
+
+    def exec(self, request: ExecRequest) -> AbstractAsyncContextManager[RunningExec]:
+        """Start a command. Leaving the context while it still runs ends its whole tree."""
+        ...
+
+    async def end_processes(self) -> None:
+        """End every process of the sandbox's user, background jobs included; the sandbox stays usable."""
+        ...
+
+
+OpenSandbox = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
+
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model asked for it. `arguments` is the raw text; None of its content is trusted."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, in the words of Chat Completions."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """What the model is told of a tool: `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a model. `max_output_tokens` has been lowered to what the budget leaves."""
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSchema] = ()
+    max_output_tokens: int = 4096
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """What a call is expected to take at least: `input` tokens, and `min_output` tokens for a usable answer."""
+
+    input: int
+    min_output: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Disjoint counts of one answer, except that `reasoning` is a part of `output`."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """One answer. `usage` is None when the server sent none that makes sense; `usage_raw` is what it sent."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
+    usage: Usage | None = None
+    usage_raw: Any = None
+    model_answered: str | None = None
+    finish_reason: str | None = None
+    http_status: int | None = None
+
+
+class AttemptFailed(Exception):  # noqa: N818 - a failed attempt is an outcome the retry reads, not a bug
+    """One HTTP attempt without a usable answer.
+
+    Attributes:
+        retryable: whether asking again may help.
+        http_status: the status line's code, None when no answer came.
+        retry_after_s: what the server asked to wait, seconds.
+        usage_raw: usage the failed answer carried all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class Model(Protocol):
+    """A model that answers one request at a time for one run. Opened as an async context manager by its factory."""
+
+    name: str
+    is_free: bool
+    """Whether its calls cost 0 by definition (`fake/*`, `replay/*`)."""
+
+    def estimate(self, request: ModelRequest) -> TokenEstimate:
+        """What `complete(request)` would take; pure and cheap."""
+        ...
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """One attempt, never retried inside. Raises AttemptFailed."""
+        ...
+
+
+# -------------------------------------------------------------------------------------------------------------- tools
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may use while it runs.
+
+    Attributes:
+        sandbox: where commands run.
+        workspace: the same folder from the host, every path confined.
+        baseline: host folder with the workspace as it was before the agent's first turn.
+        remaining_s: seconds of wall time left, None when there is no such cap.
+        keep_bytes: how much output to keep; the middle of longer output is left out.
+        emit_output: told of output as it comes, for live views.
+        notes: the tool's own memory between calls of one run (undo history, shell state).
+    """
+
+    sandbox: Sandbox
+    workspace: "ConfinedFolder"
+    baseline: Path
+    remaining_s: Callable[[], float | None]
+    keep_bytes: int
+    emit_output: Callable[[bytes], None]
+    notes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What a call gave: `output` is what the model reads. A non-zero exit is a value, no error."""
+
+    output: str
+    exit_code: int | None = None
+    dropped_bytes: int = 0
+    timed_out: bool = False
+
+
+class Tool(Protocol):
+    """A tool; `arguments` is the pydantic model its JSON Schema is made from and calls are checked against."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    arguments: ClassVar["type[BaseModel]"]
+
+    async def run(self, arguments: Any, context: ToolContext) -> ToolOutcome:  # noqa: ANN401 - an instance of `arguments`
+        """Run one call. Raises ToolRefused for a call that must not run; that is told to the model."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------ judging
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """What a check found. `output` is written to `grader_outputs/<check_id>.json` as it stands."""
+
+    status: "CheckStatus"
+    score: float
+    detail: str
+    output: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckContext:
+    """What a check may use.
+
+    Attributes:
+        workspace: the final workspace on the host, read only, every path confined.
+        grader: host folder with the grader's material.
+        open_sandbox: a new grading sandbox on a pristine copy of the final workspace, `/grader` mounted; the caller
+            closes it.
+    """
+
+    workspace: "ConfinedFolder"
+    grader: Path
+    open_sandbox: Callable[[], AbstractAsyncContextManager[Sandbox]]
+
+
+class Check(Protocol):
+    """A kind of check. `check` is the manifest's model of it."""
+
+    tier: ClassVar["Tier"]
+
+    async def evaluate(self, check: Any, context: CheckContext) -> CheckOutcome:  # noqa: ANN401 - the manifest's model
+        """Evaluate. What cannot be evaluated is an outcome of status `error`, no exception."""
+        ...
