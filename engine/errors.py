@@ -7,7 +7,7 @@
     │   ├── ModelUnavailable  the model did not answer within its patience
     │   ├── ModelRejected     the model's server refused the request for good
     │   ├── SandboxLost       the sandbox went away under the run
-    │   ├── SandboxFailed     the sandbox could not start, set up or give a needed module
+    │   ├── SandboxFailed     the sandbox could not start (SetupFailed, ModuleMissing: not as the task needs it)
     │   └── JudgingFailed     the grader could not start
     └── ToolRefused           a tool call that was not run; its text goes to the model as an observation
 

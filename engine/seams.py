@@ -322,7 +322,7 @@ class Tool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check found. `output` is written to `grader_outputs/<check_id>.json` as it stands."""
+    """What a check found. `output` joins id, status, score and detail in `grader_outputs/<check_id>.json`."""
 
     status: "CheckStatus"
     score: float
@@ -336,12 +336,14 @@ class CheckContext:
 
     Attributes:
         workspace: the final workspace on the host, read only, every path confined.
-        grader: host folder with the grader's material.
+        task_folder: host folder of the task, from which the manifest names its references.
+        grader: host folder with the grader's material; a task may have none.
         open_sandbox: a new grading sandbox on a pristine copy of the final workspace, `/grader` mounted; the caller
             closes it.
     """
 
     workspace: "ConfinedFolder"
+    task_folder: Path
     grader: Path
     open_sandbox: Callable[[], AbstractAsyncContextManager[Sandbox]]
 

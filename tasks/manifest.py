@@ -1,101 +1,74 @@
 """The task manifest: what `task.yaml` may say, as frozen models.
 
-The models hold every rule that needs nothing but the manifest itself. Rules that need the task's folder (does the
-prompt file exist?) are in `fbench.tasks.loading`, which also turns a problem into a file, a line and advice.
+The models hold every rule that needs nothing but the manifest itself. A rule between keys of one model is in its
+`rules`, which also works on a part of the values, so that `fbench.tasks.diagnosis` can name every broken rule of a
+manifest that is wrong elsewhere too. Rules that need the task's folder (does the prompt file exist?) are in
+`fbench.tasks.folder_rules`.
 """
 
-import re
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fbench.tasks.values import (
+    Bytes,
+    Command,
+    Env,
+    Finite,
+    InsidePath,
+    ModuleName,
+    Money,
+    Name,
+    Row,
+    ServiceName,
+    Threshold,
+    internet_only,
+    matching,
+    not_blank,
+    shorten,
 )
 
 DEFAULT_IMAGE = "fbench/mle:1"
 DEFAULT_WORKDIR = "/workspace"
 DEFAULT_CHECK_TIMEOUT_S = 60.0
-
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_MEMORY_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CHECK_ID_WORDS = "at most 100 letters, digits, '_', '.' and '-', not led by '.' or '-'"
 
 
-def parse_bytes(value: object) -> int:
-    """Bytes of `512m`, `1g` or a plain number of bytes; units are powers of 1024, as Docker reads them."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        msg = "a size is a number of bytes or a text like 512m or 1g"
-        raise ValueError(msg)
-    match = _MEMORY.fullmatch(str(value).strip())
-    if match is None or (size := int(float(match[1]) * _MEMORY_UNITS[match[2].lower()])) <= 0:
-        msg = f"{value!r} is no size: write a number above 0 and a unit, like 512m or 1g"
-        raise ValueError(msg)
-    return size
+class BrokenRule(NamedTuple):
+    """A rule between keys of one model; `path` leads from the model to the key to mend."""
 
-
-def _plain_text(value: object) -> object:
-    """YAML reads `PORT: 5432` as a number; an environment variable is a text all the same."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _as_decimal(value: object) -> object:
-    return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _inside(value: str) -> str:
-    path = PurePosixPath(value)
-    if not value or path.is_absolute() or ".." in path.parts or path == PurePosixPath():
-        msg = f"{value!r} must be a relative path that stays inside, without '..'"
-        raise ValueError(msg)
-    return value
-
-
-def _env_names(value: Mapping[str, str]) -> Mapping[str, str]:
-    for name, text in value.items():
-        if not _ENV_NAME.fullmatch(name):
-            msg = f"{name!r} is no name of an environment variable"
-            raise ValueError(msg)
-        if name.startswith("FBENCH_"):
-            msg = f"{name!r} is reserved: names that begin with FBENCH_ are set by fbench"
-            raise ValueError(msg)
-        if "\0" in text:
-            msg = f"the value of {name!r} holds a NUL byte"
-            raise ValueError(msg)
-    return MappingProxyType(dict(value))
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Money = Annotated[
-    Decimal,
-    BeforeValidator(_as_decimal),
-    Field(ge=0, allow_inf_nan=False, strict=False),
-    PlainSerializer(float, return_type=float, when_used="json"),
-]
-InsidePath = Annotated[str, AfterValidator(_inside)]
-Text = Annotated[str, BeforeValidator(_plain_text)]
-Env = Annotated[
-    Mapping[str, Text], AfterValidator(_env_names), PlainSerializer(lambda value: dict(value), return_type=dict)
-]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Command = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+    path: tuple[str | int, ...]
+    message: str
 
 
 class Frozen(BaseModel):
     """Base of every manifest model: unknown keys are errors, values are not guessed from other types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def fill(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The keys as given, with those defaults that depend on another key."""
+        return data
+
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:  # noqa: ARG003 - for subclasses
+        """The broken rules between keys. `values` lacks the keys whose own value is wrong."""
+        yield from ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        return cls.fill(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _obeys_rules(self) -> Self:
+        broken = [rule.message for rule in type(self).rules(vars(self))]
+        if broken:
+            raise ValueError("; ".join(broken))
+        return self
 
 
 class Resources(Frozen):
@@ -119,10 +92,14 @@ class SandboxResources(Resources):
 class Network(Frozen):
     """Where the sandbox may connect: nowhere but its services, or the internet."""
 
-    allow: Annotated[tuple[Literal["internet"], ...], Field(strict=False)] = ()
+    allow: Annotated[
+        tuple[Annotated[Literal["internet"], BeforeValidator(internet_only)], ...], Field(strict=False)
+    ] = ()
 
 
 class Healthcheck(Frozen):
+    """How it is known that a service is ready."""
+
     command: Command
     interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     retries: Annotated[int, Field(gt=0)] = 60
@@ -131,47 +108,48 @@ class Healthcheck(Frozen):
 class Service(Frozen):
     """A container beside the sandbox, reached by its name."""
 
-    image: str | None = None
+    image: Name | None = None
     build: InsidePath | None = None
     command: Command | None = None
     env: Env = Field(default_factory=dict)
-    files: Mapping[InsidePath, Annotated[str, Field(pattern=r"^/")]] = Field(default_factory=dict)
+    files: Mapping[InsidePath, Annotated[str, matching(r"/[^\0]+", "an absolute path in the service")]] = Field(
+        default_factory=dict
+    )
     healthcheck: Healthcheck | None = None
     resources: Resources = Resources()
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.image is None) == (self.build is None):
-            msg = "a service needs either `image` or `build`"
-            raise ValueError(msg)
-        return self
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        yield from _exactly_one(values, "image", "build", "a service needs either `image` or `build`")
 
 
 class Environment(Frozen):
     """What the sandbox is made of."""
 
-    image: str | None = None
+    image: Name | None = None
     build: InsidePath | None = None
-    workdir: Annotated[str, Field(pattern=r"^/[^\x00]+$")] = DEFAULT_WORKDIR
+    workdir: Annotated[str, matching(r"/[^\0]*[^\0/]", "an absolute path other than /")] = DEFAULT_WORKDIR
     env: Env = Field(default_factory=dict)
     resources: SandboxResources = SandboxResources()
     network: Network = Network()
-    services: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Service] = Field(default_factory=dict)
+    services: Mapping[ServiceName, Service] = Field(default_factory=dict)
     setup: Annotated[tuple[Command, ...], Field(strict=False)] = ()
     container_only: bool = False
-    modules: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")], ...], Field(strict=False)
-    ] = ()
+    modules: Annotated[tuple[ModuleName, ...], Field(strict=False)] = ()
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.image is not None and self.build is not None:
-            msg = "`image` and `build` exclude each other"
-            raise ValueError(msg)
-        if ".." in PurePosixPath(self.workdir).parts:
-            msg = "`workdir` must not contain '..'"
-            raise ValueError(msg)
-        return self
+    @classmethod
+    def fill(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Without `image` and `build` the image is the default one."""
+        if data.get("image") is None and data.get("build") is None:
+            return {**data, "image": DEFAULT_IMAGE}
+        return data
+
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        if values.get("image") is not None and values.get("build") is not None:
+            yield BrokenRule(("build",), "`image` and `build` exclude each other")
+        if ".." in PurePosixPath(values.get("workdir", DEFAULT_WORKDIR)).parts:
+            yield BrokenRule(("workdir",), "`workdir` must not contain '..'")
 
     @property
     def needs_compose(self) -> bool:
@@ -185,39 +163,41 @@ class ModelSettings(Frozen):
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Name | None = None
     max_output_tokens: Annotated[int, Field(gt=0)] = 4096
 
 
 class Agent(Frozen):
+    """What the agent is told, and how many turns it has; None of `max_turns` means no such cap."""
+
     prompt: InsidePath | None = None
-    prompt_text: Annotated[str, Field(min_length=1)] | None = None
+    prompt_text: Annotated[str, AfterValidator(not_blank)] | None = None
     system_text: str | None = None
     max_turns: Annotated[int, Field(gt=0)] | None = 30
-    turns: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    turns: Annotated[tuple[Annotated[str, AfterValidator(not_blank)], ...], Field(strict=False)] = ()
 
-    @model_validator(mode="after")
-    def _one_prompt(self) -> Self:
-        if (self.prompt is None) == (self.prompt_text is None):
-            msg = "the agent needs either `prompt` (a file of the task) or `prompt_text`"
-            raise ValueError(msg)
-        return self
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        message = "the agent needs either `prompt` (a file of the task) or `prompt_text`"
+        yield from _exactly_one(values, "prompt", "prompt_text", message)
 
 
 class Tools(Frozen):
-    style: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "native"
-    allow: Annotated[tuple[str, ...], Field(strict=False)] = ("bash", "python", "text_editor", "git_diff")
+    """How tools are called and which; names from outside come by entry point, so the engine checks them."""
 
-    @field_validator("allow")
+    style: Annotated[str, matching(r"[a-z][a-z0-9_]*", "native, json_text or the name of an installed agent")] = (
+        "native"
+    )
+    allow: Annotated[tuple[Name, ...], Field(strict=False)] = ("bash", "python", "text_editor", "git_diff")
+
     @classmethod
-    def _no_submit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "submit" in value:
-            msg = "`submit` is always there and is not listed"
-            raise ValueError(msg)
-        if len(set(value)) != len(value):
-            msg = "a tool is listed twice"
-            raise ValueError(msg)
-        return value
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        allow = values.get("allow", ())
+        for position, name in enumerate(allow):
+            if name == "submit":
+                yield BrokenRule(("allow", position), "`submit` is always there and is not listed")
+            elif name in allow[:position]:
+                yield BrokenRule(("allow", position), f"the tool {shorten(name)} is listed twice")
 
 
 class Budget(Frozen):
@@ -233,66 +213,72 @@ class Budget(Frozen):
 class CheckBase(Frozen):
     """What every check has, whatever its type."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    id: Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", CHECK_ID_WORDS)]
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     gating: bool = False
     timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEFAULT_CHECK_TIMEOUT_S
 
 
 class FilePresent(CheckBase):
+    """Passes when `path` is a regular file of the workspace."""
+
     type: Literal["file_present"]
     path: InsidePath
 
 
 class CommandExitZero(CheckBase):
+    """Passes when `command` exits 0."""
+
     type: Literal["command_exit_zero"]
     command: Command
 
 
 class MetricCheck(CheckBase):
+    """Compares one number of a JSON object with a threshold."""
+
     type: Literal["metric_check"]
     command: Command | None = None
     path: InsidePath | None = None
-    metric: Annotated[str, Field(min_length=1)]
+    metric: Name
     op: Literal[">=", "<=", ">", "<", "==", "between"]
-    threshold: Finite | Annotated[tuple[Finite, Finite], Field(strict=False)]
+    threshold: Threshold
     baseline: Finite | None = None
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if (self.command is None) == (self.path is None):
-            msg = "a metric_check reads either `command` or `path`"
-            raise ValueError(msg)
-        if (self.op == "between") != isinstance(self.threshold, tuple):
-            msg = "`between` takes a threshold of [low, high], every other op a single number"
-            raise ValueError(msg)
-        if isinstance(self.threshold, tuple):
-            if self.threshold[0] > self.threshold[1]:
-                msg = "the threshold [low, high] has low above high"
-                raise ValueError(msg)
-            if self.baseline is not None:
-                msg = "`baseline` goes with an open-ended op, not with `between`"
-                raise ValueError(msg)
-        elif self.baseline is not None:
-            if self.op == "==":
-                msg = "`baseline` goes with an open-ended op, not with `==`"
-                raise ValueError(msg)
-            higher_is_better = self.op in {">", ">="}
-            if self.baseline == self.threshold or (self.baseline < self.threshold) != higher_is_better:
-                msg = f"with op {self.op!r} the baseline must lie on the worse side of the threshold"
-                raise ValueError(msg)
-        return self
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        yield from _exactly_one(values, "command", "path", "a metric_check reads either `command` or `path`")
+        op, threshold, baseline = (values.get(key) for key in ("op", "threshold", "baseline"))
+        if op is None or threshold is None:
+            return
+        if (op == "between") != isinstance(threshold, tuple):
+            message = "`between` takes a threshold of [low, high], every other op a single number"
+            yield BrokenRule(("threshold",), message)
+        elif isinstance(threshold, tuple) and threshold[0] > threshold[1]:
+            yield BrokenRule(("threshold",), "the threshold [low, high] has low above high")
+        if baseline is None:
+            return
+        if op in {"between", "=="}:
+            yield BrokenRule(("baseline",), f"`baseline` goes with an open-ended op, not with {op!r}")
+        elif not isinstance(threshold, tuple) and not (
+            baseline < threshold if op in {">", ">="} else baseline > threshold
+        ):
+            message = f"with op {op!r} the baseline must lie on the worse side of the threshold"
+            yield BrokenRule(("baseline",), message)
 
 
 class SqlCheck(CheckBase):
+    """Compares the rows that a query gives with those expected."""
+
     type: Literal["sql_check"]
-    dsn: Annotated[str, Field(pattern=r"^(postgres(ql)?|sqlite)://")]
+    dsn: Annotated[str, matching(r"(postgres(ql)?|sqlite)://[^\0]*", "a postgresql:// or sqlite:// address")]
     query: Command
-    expect: Annotated[tuple[Annotated[tuple[Any, ...], Field(strict=False)], ...], Field(strict=False)]
+    expect: Annotated[tuple[Row, ...], Field(strict=False)]
     ordered: bool = False
 
 
 class Tolerance(Frozen):
+    """What a comparison with a reference forgives."""
+
     rel: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     abs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     ignore_case: bool = False
@@ -301,6 +287,8 @@ class Tolerance(Frozen):
 
 
 class ReferenceOutput(CheckBase):
+    """Compares a command's stdout, or a file, with a reference."""
+
     type: Literal["reference_output"]
     command: Command | None = None
     path: InsidePath | None = None
@@ -308,18 +296,18 @@ class ReferenceOutput(CheckBase):
     format: Literal["text", "json", "csv"] = "text"
     tolerance: Tolerance = Tolerance()
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.command is None) == (self.path is None):
-            msg = "a reference_output compares either the stdout of `command` or the file at `path`"
-            raise ValueError(msg)
-        return self
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        message = "a reference_output compares either the stdout of `command` or the file at `path`"
+        yield from _exactly_one(values, "command", "path", message)
 
 
 class LlmRubric(CheckBase):
+    """Has a model judge the work by a rubric."""
+
     type: Literal["llm_rubric"]
     rubric: InsidePath
-    judge_model: str | None = None
+    judge_model: Name | None = None
     votes: Annotated[int, Field(gt=0)] = 1
 
 
@@ -327,32 +315,35 @@ Check = FilePresent | CommandExitZero | MetricCheck | SqlCheck | ReferenceOutput
 
 
 class Grader(Frozen):
+    """How the final workspace is judged."""
+
     pass_threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     sandbox: Literal["fresh", "same"] = "fresh"
     checks: Annotated[tuple[Annotated[Check, Field(discriminator="type")], ...], Field(strict=False, min_length=1)]
 
-    @model_validator(mode="after")
-    def _weighted(self) -> Self:
+    @classmethod
+    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
+        checks = values.get("checks", ())
         seen: set[str] = set()
-        for check in self.checks:
-            if check.id.lower() in seen:
-                msg = f"two checks have the id {check.id!r} (case does not tell ids apart)"
-                raise ValueError(msg)
-            seen.add(check.id.lower())
-        if not any(check.weight > 0 for check in self.checks):
-            msg = "at least one check needs a weight above 0"
-            raise ValueError(msg)
-        return self
+        for position, check in enumerate(checks):
+            name = _part(check, "id")
+            if name is not None and name.lower() in seen:
+                message = f"two checks have the id {name!r} (case does not tell ids apart)"
+                yield BrokenRule(("checks", position, "id"), message)
+            seen.add(str(name).lower())
+        weights = [_part(check, "weight") for check in checks]
+        if weights and all(weight == 0 for weight in weights):
+            yield BrokenRule(("checks",), "at least one check needs a weight above 0")
 
 
 class TaskManifest(Frozen):
     """A whole `task.yaml`."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-    title: Annotated[str, Field(min_length=1)]
+    id: Annotated[str, matching(r"[a-z0-9_]{1,100}", "at most 100 lower-case letters, digits and '_'")]
+    title: Annotated[str, AfterValidator(not_blank)]
     description: str = ""
     difficulty: Literal["easy", "medium", "hard"]
-    domain: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    domain: Annotated[str, matching(r"[a-z0-9_-]{1,100}", "lower-case letters, digits, '_' and '-'")]
     tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
     environment: Environment = Environment()
     model: ModelSettings = ModelSettings()
@@ -362,3 +353,13 @@ class TaskManifest(Frozen):
     grader: Grader
     solution: InsidePath | None = None
     exploits: Annotated[tuple[InsidePath, ...], Field(strict=False)] = ()
+
+
+def _exactly_one(values: Mapping[str, Any], first: str, second: str, message: str) -> Iterator[BrokenRule]:
+    if first in values and second in values and (values[first] is None) == (values[second] is None):
+        yield BrokenRule(() if values[first] is None else (second,), message)
+
+
+def _part(check: object, name: str) -> Any:  # noqa: ANN401 - the type of the check's field
+    """A field of a check, which is a mapping while a faulty manifest is looked through."""
+    return check.get(name) if isinstance(check, Mapping) else getattr(check, name, None)

@@ -1,0 +1,54 @@
+"""What several commands share: option types, `--json`, the runs folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class OrNone(click.ParamType):
+    """A value of another type, or the word `none`, which lifts a cap."""
+
+    def __init__(self, inner: click.ParamType) -> None:
+        self.inner = inner
+        self.name = f"{inner.name}|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        if isinstance(value, str) and value.strip().lower() == "none":
+            return "none"
+        return self.inner.convert(value, param, ctx)
+
+
+class Dollars(click.ParamType):
+    """An amount of dollars, exact."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        from decimal import Decimal, InvalidOperation  # noqa: PLC0415 - late: the root's help must stay cheap
+
+        if isinstance(value, Decimal):
+            return value
+        try:
+            amount = Decimal(str(value).removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount < 0:
+            self.fail(f"{value!r} is no amount of dollars, like 0.50", param, ctx)
+        return amount
+
+
+def option(name: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401 - click's own settings
+    """A click option that also reads `FBENCH_<NAME>` and defaults to None."""
+    variable = "FBENCH_" + name.removeprefix("--").upper().replace("-", "_")
+    return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+runs_dir_option = option(
+    "--runs-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders lie [default: ./runs]."
+)

@@ -1,0 +1,136 @@
+"""What a person sees on stderr while a run goes on: one live line in a terminal, plain lines elsewhere."""
+
+import os
+import shutil
+import sys
+import time
+from decimal import Decimal
+from typing import TextIO
+
+from fbench.engine.events import (
+    BudgetBreached,
+    CheckFinished,
+    Event,
+    ModelAnswered,
+    ModelRetried,
+    PhaseStarted,
+    RunStarted,
+    ToolFinished,
+    ToolOutput,
+    ToolStarted,
+    TurnStarted,
+    Warned,
+)
+
+REDRAW_S = 0.1
+_PHASES = {
+    "preparing": "preparing the sandbox",
+    "acting": "the agent works",
+    "keeping": "keeping the workspace",
+    "judging": "judging",
+}
+
+
+class Progress:
+    """Watches one run. Call it with each event; `close` ends the live line."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._is_live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._colour = self._is_live and not os.environ.get("NO_COLOR")
+        self._limits: dict[str, float | int | None] = {}
+        self._turn = 0
+        self._tokens = 0
+        self._cost: Decimal | None = Decimal(0)
+        self._remaining_s: float | None = None
+        self._remaining_at = 0.0
+        self._doing = ""
+        self._drawn_at = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        line = self._take(event)
+        if not self._is_live:
+            if line:
+                self._print(line)
+        elif isinstance(event, ModelRetried | BudgetBreached | CheckFinished | Warned | RunStarted):
+            self._erase()
+            self._print(line)
+            self._draw()
+        elif not isinstance(event, ToolOutput) or time.monotonic() - self._drawn_at > REDRAW_S:
+            self._draw()
+
+    def close(self) -> None:
+        """Remove the live line."""
+        if self._is_live:
+            self._erase()
+
+    def _take(self, event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of event
+        match event:
+            case RunStarted():
+                self._limits = event.limits
+                return f"run {event.run_id} in {event.sandbox}"
+            case PhaseStarted():
+                self._doing = _PHASES[event.phase]
+                return self._doing
+            case TurnStarted():
+                self._turn, self._doing = event.turn, "waiting for the model"
+                return ""
+            case ModelAnswered():
+                self._tokens, self._cost = event.tokens, event.cost_usd
+                self._remaining_s, self._remaining_at = event.remaining_s, time.monotonic()
+                return f"turn {event.turn}: {self._meters()}"
+            case ModelRetried():
+                self._doing = f"waiting {event.wait_s:.1f} s for the model"
+                return f"turn {event.turn}: try {event.try_} failed ({event.error}); again in {event.wait_s:.1f} s"
+            case ToolStarted():
+                self._doing = f"{event.name} {event.summary}"
+                return f"turn {event.turn}: {event.name} {event.summary}"
+            case ToolFinished():
+                how = "timed out" if event.timed_out else f"exit {event.exit_code}"
+                how = "done" if event.exit_code is None and not event.timed_out else how
+                return f"turn {event.turn}: {event.name} {how} in {event.duration_s:.1f} s"
+            case BudgetBreached():
+                return f"stopped: {event.kill_reason}"
+            case CheckFinished():
+                check = event.check
+                return f"check {check.id}: {check.status} {check.score:g}" + (
+                    f" ({check.detail})" if check.detail else ""
+                )
+            case Warned():
+                return f"warning: {event.message}"
+            case _:
+                return ""
+
+    def _meters(self) -> str:
+        cost = "?" if self._cost is None else f"{self._cost:.4f}"
+        parts = [
+            f"{self._tokens}{_of(self._limits.get('tokens'))} tokens",
+            f"${cost}{_of(self._limits.get('cost_usd'))}",
+        ]
+        if self._remaining_s is not None:
+            left = max(0.0, self._remaining_s - (time.monotonic() - self._remaining_at))
+            parts.append(f"{left:.0f} s left")
+        return ", ".join(parts)
+
+    def _draw(self) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        line = f"turn {self._turn}{_of(self._limits.get('turns'))} | {self._meters()} | {self._doing}"
+        line = "".join(letter if letter.isprintable() else " " for letter in line)[:width]
+        text = f"\x1b[2m{line}\x1b[0m" if self._colour else line
+        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.flush()
+        self._drawn_at = time.monotonic()
+
+    def _erase(self) -> None:
+        self._stream.write("\r\x1b[K")
+        self._stream.flush()
+
+    def _print(self, line: str) -> None:
+        clean = "".join(letter if letter.isprintable() else " " for letter in line)
+        self._stream.write(f"{clean}\n")
+        self._stream.flush()
+
+
+def _of(limit: float | None) -> str:
+    return "" if limit is None else f"/{limit:g}"

@@ -1,0 +1,139 @@
+"""`fbench run`: one model, one task, one verdict."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fbench.engine.commands.options import Dollars, OrNone, json_option, option, quiet_option, runs_dir_option
+
+if TYPE_CHECKING:
+    from fbench.engine.events import Event
+    from fbench.engine.options import RunOptions
+    from fbench.engine.results import RunResult
+
+_COUNT = OrNone(click.IntRange(min=0))
+_SECONDS = OrNone(click.FloatRange(min=0, min_open=True))
+
+
+@click.command()
+@option("--task", required=True, help="A task's folder, or a built-in task's id.")
+@option("--model", required=True, help="openai/NAME, fake/oracle, fake/nop or fake/script:FILE.")
+@option(
+    "--sandbox", type=click.Choice(["auto", "docker", "bubblewrap", "local"]), help="Where tools run [default: auto]."
+)
+@runs_dir_option
+@option("--base-url", help="The model server's address, up to and with /v1; OPENAI_BASE_URL is read too.")
+@option("--max-tokens", type=_COUNT, help="Cap on input and output tokens.")
+@option("--max-tool-calls", type=_COUNT, help="Cap on tool calls.")
+@option("--max-wall-time", type=_SECONDS, help="Cap on wall time, seconds.")
+@option("--max-cost", type=OrNone(Dollars()), help="Cap on dollars.")
+@option("--max-turns", type=OrNone(click.IntRange(min=1)), help="Cap on turns.")
+@option(
+    "--max-model-wait",
+    type=OrNone(click.FloatRange(min=0)),
+    help="Patience for one model call, seconds [default: 600].",
+)
+@option("--seed", type=int, help="Sent to the model and recorded.")
+@option(
+    "--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your prices, over the built-in."
+)
+@option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 when the score is below.")
+@json_option
+@quiet_option
+def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -> None:  # noqa: ANN401 - click's values
+    """Run one model against one task, and print the verdict and the run's folder.
+
+    A number given here replaces the task's; `none` lifts it.
+    """
+    from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
+
+    blank_secrets_in_proc()
+    log_to_stderr(quiet=quiet)
+    result, folder, code = _execute(_options(given), quiet=quiet)
+    if result is not None and folder is not None:
+        if as_json:
+            click.echo(json.dumps({**result.to_json(), "folder": str(folder)}, indent=2, ensure_ascii=True))
+        else:
+            click.echo(_readable(result, folder))
+    sys.exit(code if code is not None else exit_code_of(result, fail_under))
+
+
+def exit_code_of(result: "RunResult | None", fail_under: float | None) -> int:
+    """The contract's exit code of one run that was not interrupted."""
+    if result is None or result.status == "error":
+        return 3
+    if fail_under is not None and (result.score is None or result.score < fail_under):
+        return 1
+    return 0
+
+
+def _options(given: dict[str, Any]) -> "RunOptions":
+    from pydantic import ValidationError  # noqa: PLC0415 - late: help stays cheap
+
+    from fbench.engine.errors import UsageError  # noqa: PLC0415
+    from fbench.engine.options import RunOptions  # noqa: PLC0415
+
+    try:
+        return RunOptions.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
+        msg = f"{problems}; see `fbench run --help`"
+        raise UsageError(msg) from error
+
+
+def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, Path | None, int | None]":
+    """The run's result and folder, as far as it got, and the exit code of a signal."""
+    import anyio  # noqa: PLC0415 - late: help stays cheap
+
+    from fbench.engine.commands.progress import Progress  # noqa: PLC0415
+    from fbench.engine.commands.signals import run_interruptible  # noqa: PLC0415
+    from fbench.engine.engine import Engine  # noqa: PLC0415
+    from fbench.engine.events import RunFinished  # noqa: PLC0415
+
+    seen: list[RunFinished] = []
+    progress = None if quiet else Progress()
+
+    def watch(event: "Event") -> None:
+        if isinstance(event, RunFinished):
+            seen.append(event)
+        if progress is not None:
+            progress(event)
+
+    async def work() -> None:
+        async with Engine() as engine:
+            await engine.run(options, watch)
+
+    try:
+        finished = anyio.run(run_interruptible, work)
+    finally:
+        if progress is not None:
+            progress.close()
+    result, folder = (seen[0].result, seen[0].folder) if seen else (None, None)
+    return result, folder, finished.exit_code
+
+
+def _readable(result: "RunResult", folder: Path) -> str:
+    word = {True: "PASSED", False: "FAILED", None: result.status.upper()}[result.passed]
+    score = "none" if result.score is None else f"{result.score:g}"
+    cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.6g} ({result.cost_status})"
+    lines = [f"{word}  {result.task_id}  {result.model}  score {score}"]
+    ended = result.kill_reason or result.end_reason or (result.error and f"{result.error.kind}: {result.error.message}")
+    lines.append(f"status   {result.status}" + (f" ({ended})" if ended else ""))
+    lines.extend(
+        f"check    {check.id}: {check.status}, score {check.score:g}, weight {check.weight:g}"
+        + (", gating" if check.gating else "")
+        + (f": {check.detail}" if check.detail and check.status != "passed" else "")
+        for check in result.checks
+    )
+    lines.append(
+        f"used     {result.turns} turns, {result.tool_calls} tool calls, {result.tokens.total} tokens, {cost}, "
+        f"{result.duration_s:.1f} s"
+    )
+    if result.isolated is False:
+        lines.append("isolated no: the local sandbox hides neither this machine nor the grader from the agent")
+    lines.append(f"folder   {folder}")
+    return "\n".join(lines)

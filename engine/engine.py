@@ -1,0 +1,85 @@
+"""The public engine: owns what runs share, makes them one at a time or many at once on the caller's loop."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+from fbench.engine.events import Watcher, ignore
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from fbench.engine.options import RunOptions
+    from fbench.engine.records.index import RunIndex
+    from fbench.engine.results import RunResult
+
+
+class Engine:
+    """Runs tasks. Use as an async context manager, from one task; `run` may be called from many tasks at once.
+
+    Nothing is printed, no signal handler is installed and no loop is started. Two engines in one loop share nothing.
+
+    Args:
+        environ: where keys and endpoints are looked up that the options do not give; default is the process's
+            environment, read when a run starts.
+    """
+
+    def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = environ
+        self._indexes: dict[Path, RunIndex] = {}
+        self._opening = anyio.Lock()
+        self._closing = anyio.Event()
+        self._stack = AsyncExitStack()
+        self._group: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        # The group only holds indexes: an error of the caller's body is not shown to it, or it would come out wrapped.
+        self._closing.set()
+        await self._stack.aclose()
+
+    async def run(self, options: "RunOptions", watch: Watcher = ignore) -> "RunResult":
+        """One run. `watch` is called with each event as it happens; it must not block.
+
+        What goes wrong in the run is in the result (`status`, `error`). Cancelling the caller cancels the run: it
+        cleans up, writes a `cancelled` result, and the caller sees its own cancellation.
+
+        Raises:
+            UsageError, TaskError, PricingError: the run cannot be made as asked; nothing was written.
+        """
+        from fbench.engine.models.names import open_model  # noqa: PLC0415 - late: importing the engine stays cheap
+        from fbench.engine.plan import make_plan  # noqa: PLC0415
+        from fbench.engine.record import RunRecord  # noqa: PLC0415
+        from fbench.engine.run import run_task  # noqa: PLC0415
+
+        plan = await make_plan(options, os.environ if self._environ is None else self._environ)
+        async with open_model(plan.model) as model:
+            with RunRecord(plan, watch) as record:
+                return await run_task(plan, model, record, await self._index(options.runs_dir))
+
+    async def _index(self, runs_dir: Path) -> "RunIndex":
+        """The index of a runs folder, opened once; its writer lives in the engine's own task group."""
+        if self._group is None:
+            msg = "use the engine as an async context manager: `async with Engine() as engine:`"
+            raise RuntimeError(msg)
+        path = runs_dir.resolve()
+        async with self._opening:
+            if path not in self._indexes:
+                self._indexes[path] = await self._group.start(self._keep_index, path)
+            return self._indexes[path]
+
+    async def _keep_index(self, runs_dir: Path, *, task_status: "TaskStatus[RunIndex]") -> None:
+        """Hold an index open until the engine closes, also while runs are being cancelled: they still record."""
+        from fbench.engine.records.index import open_index  # noqa: PLC0415
+
+        with anyio.CancelScope(shield=True):
+            async with open_index(runs_dir) as index:
+                task_status.started(index)
+                await self._closing.wait()

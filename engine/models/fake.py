@@ -1,0 +1,192 @@
+"""`fake/oracle`, `fake/nop`, `fake/script:FILE`: models that cost nothing and act only through the agent's own tools.
+
+Nothing here touches a sandbox. What a fake does, it does by asking for tool calls like any model; with the style
+`json_text` it writes them as text, so that the same parser reads them.
+"""
+
+import json
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import anyio
+
+from fbench.engine.errors import UnknownNameError, UsageError
+from fbench.engine.models.answers import new_call_id
+from fbench.engine.models.names import ModelSpec, parse_model_name
+from fbench.engine.models.script import Script, ScriptCall, ScriptTurn, load_script
+from fbench.engine.seams import ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
+
+ORACLE_TIMEOUT_S = 3600
+"""More than any budget leaves a reference solution; the budget's own end comes first."""
+
+_SUBMIT = "submit"
+_SCRIPT_PREFIX = "script:"
+_SOLUTION_FOLDER = "solution"
+
+
+class _Play(Protocol):
+    """What a fake answers in its n-th turn, counted from 0."""
+
+    def turn(self, position: int) -> ScriptTurn: ...
+
+
+class FakeModel:
+    """Plays turns; see the module."""
+
+    is_free = True
+
+    def __init__(self, name: str, play: _Play, *, as_text: bool) -> None:
+        self.name = name
+        self._play = play
+        self._as_text = as_text
+        self._position = 0
+
+    def estimate(self, request: ModelRequest) -> TokenEstimate:  # noqa: ARG002 - the Protocol's
+        """Exactly the usage of the turn that comes next, so that a turn that cannot fit is refused beforehand."""
+        usage = self._play.turn(self._position).usage
+        return TokenEstimate(input=usage.input, min_output=usage.output) if usage else TokenEstimate(0, 0)
+
+    async def complete(self, request: ModelRequest) -> ModelReply:  # noqa: ARG002 - the Protocol's
+        """The next turn, after its latency."""
+        turn = self._play.turn(self._position)
+        await anyio.sleep(turn.latency_s)
+        self._position += 1
+        calls = turn.tool_calls
+        given = turn.usage
+        usage = Usage()
+        if given:
+            usage = Usage(
+                input=given.input - given.cached_input,
+                cache_read=given.cached_input,
+                output=given.output,
+                reasoning=given.reasoning,
+            )
+        return ModelReply(
+            content=_as_text(turn) if self._as_text else turn.content,
+            tool_calls=() if self._as_text else tuple(map(_as_call, calls)),
+            usage=usage,
+            usage_raw=given.model_dump() if given else None,
+            model_answered=self.name,
+            finish_reason="tool_calls" if calls and not self._as_text else "stop",
+        )
+
+
+@asynccontextmanager
+async def open_model(spec: ModelSpec) -> AsyncIterator[FakeModel]:
+    """A fake model.
+
+    Raises:
+        UnknownNameError: there is no such fake.
+        UsageError: the script is broken, or the oracle has no solution to play.
+    """
+    name = parse_model_name(spec.full_name)
+    as_text = spec.style == "json_text"
+    play: _Play
+    if name.name == "nop":
+        play = _Nop()
+    elif name.name == "oracle":
+        play = _Oracle(_solution_call(spec))
+    elif name.name.startswith(_SCRIPT_PREFIX) and (file := name.name.removeprefix(_SCRIPT_PREFIX)):
+        play = _Scripted(load_script(Path(file)), submits_at_end=as_text)
+    else:
+        msg = f"unknown fake model {name.full!r}: known are fake/oracle, fake/nop and fake/script:FILE"
+        raise UnknownNameError(msg)
+    yield FakeModel(name.full, play, as_text=as_text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nop:
+    """Submits at once."""
+
+    def turn(self, position: int) -> ScriptTurn:  # noqa: ARG002 - every turn is the same
+        return _submit("I do nothing.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Oracle:
+    """Runs the task's reference solution, then submits."""
+
+    solve: ScriptCall
+
+    def turn(self, position: int) -> ScriptTurn:
+        if position == 0:
+            return ScriptTurn(content="I run the reference solution.", tool_calls=(self.solve,))
+        return _submit("The reference solution has run.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Scripted:
+    """Plays a script; past its end it has answered, which only a submit can say in json_text."""
+
+    script: Script
+    submits_at_end: bool
+
+    def turn(self, position: int) -> ScriptTurn:
+        turns = self.script.turns
+        if self.script.loop:
+            return turns[position % len(turns)]
+        if position < len(turns):
+            return turns[position]
+        words = "The script has ended."
+        return _submit(words) if self.submits_at_end else ScriptTurn(content=words)
+
+
+def _submit(words: str) -> ScriptTurn:
+    return ScriptTurn(content=words, tool_calls=(ScriptCall(name=_SUBMIT),))
+
+
+def _solution_call(spec: ModelSpec) -> ScriptCall:
+    """The tool call that runs the solution of the spec's task, in the workspace."""
+    if spec.task is None:
+        msg = "fake/oracle plays a task's reference solution, but no task was given"
+        raise UsageError(msg)
+    manifest = spec.task.manifest
+    if manifest.solution is None:
+        msg = (
+            f"the task {manifest.id} has no `solution`, which fake/oracle plays: name one in task.yaml, or use fake/nop"
+        )
+        raise UsageError(msg)
+    folder, *rest = PurePosixPath(manifest.solution).parts
+    if folder != _SOLUTION_FOLDER or not rest:
+        msg = f"the solution {manifest.solution!r} of the task {manifest.id} must be a file in its folder solution/"
+        raise UsageError(msg)
+    file = "/".join(rest)
+    arguments: dict[str, Any]
+    if "bash" in manifest.tools.allow:
+        command = f'cd -- "$FBENCH_WORKSPACE" && bash "$FBENCH_SOLUTION"/{shlex.quote(file)}'
+        arguments = {"command": command, "timeout_s": ORACLE_TIMEOUT_S}
+        return ScriptCall(name="bash", arguments=arguments)
+    if "python" in manifest.tools.allow:
+        code = (
+            "import os, subprocess, sys\n"
+            f"script = os.path.join(os.environ['FBENCH_SOLUTION'], {file!r})\n"
+            "done = subprocess.run(['bash', script], cwd=os.environ['FBENCH_WORKSPACE'])\n"
+            "sys.exit(done.returncode)\n"
+        )
+        return ScriptCall(name="python", arguments={"code": code, "timeout_s": ORACLE_TIMEOUT_S})
+    msg = f"fake/oracle needs the tool bash or python, and the task {manifest.id} allows neither (`tools.allow`)"
+    raise UsageError(msg)
+
+
+def _as_call(call: ScriptCall) -> ToolCall:
+    return ToolCall(new_call_id() if call.id is None else call.id, call.name, _raw_arguments(call))
+
+
+def _as_text(turn: ScriptTurn) -> str:
+    """Content and calls as a json_text model writes them: prose, then a fenced object for each call. The agent runs
+    the first call of a reply only, so a script for json_text has one call a turn."""
+    blocks = [
+        f'```json\n{{"tool": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {_raw_arguments(call)}}}\n```'
+        for call in turn.tool_calls
+    ]
+    return "\n\n".join([turn.content, *blocks] if turn.content else blocks)
+
+
+def _raw_arguments(call: ScriptCall) -> str:
+    if isinstance(call.arguments, str):
+        return call.arguments
+    return json.dumps(call.arguments, ensure_ascii=False, default=str)  # YAML knows dates

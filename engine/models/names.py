@@ -1,0 +1,110 @@
+"""Models by name: `provider/name`, our providers as dotted names, those of other packages as entry points."""
+
+import difflib
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from fbench.engine.errors import UnknownNameError
+from fbench.engine.registry import import_dotted
+
+if TYPE_CHECKING:
+    from fbench.engine.seams import Model
+    from fbench.tasks.loading import LoadedTask
+
+PROVIDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "openai": "fbench.engine.models.openai:open_model",
+        "fake": "fbench.engine.models.fake:open_model",
+    }
+)
+"""Providers of our own; an outside one comes by the entry-point group `fbench.models`."""
+
+DEFAULT_ATTEMPT_TIMEOUT_S = 600.0
+"""One HTTP attempt, from connecting to the last byte: long reasoning answers take minutes, none takes ten."""
+
+_FORM = "write it as provider/name, like openai/gpt-4o-mini or fake/oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A model's name taken apart: `full` is `provider/name`; `name` may itself hold slashes."""
+
+    provider: str
+    name: str
+    full: str
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether fbench itself plays the model: such runs may go unisolated."""
+        return self.provider == "fake"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything needed to open one model for one run.
+
+    Attributes:
+        base_url: of an OpenAI-compatible server, with its `/v1`; None is the provider's own.
+        api_key: None where none is set.
+        task: the task at hand; only `fake/oracle` looks at it.
+        style: the manifest's `tools.style`; in `json_text` the fakes write their calls as text.
+        attempt_timeout_s: the longest one HTTP attempt may take.
+    """
+
+    full_name: str
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    task: "LoadedTask | None" = None
+    style: str = "native"
+    attempt_timeout_s: float = DEFAULT_ATTEMPT_TIMEOUT_S
+
+
+def parse_model_name(text: str) -> ModelName:
+    """The parts of a model's name.
+
+    >>> parse_model_name("openai/gpt-4o")
+    ModelName(provider='openai', name='gpt-4o', full='openai/gpt-4o')
+
+    Raises:
+        UnknownNameError: there is no such provider, or a part is missing; the text says what is legal.
+    """
+    provider, slash, name = text.strip().partition("/")
+    known = sorted({*PROVIDERS, *_outside_providers()})
+    if provider not in known:
+        near = difflib.get_close_matches(provider, known, n=1)
+        if near:
+            hint = f"did you mean {near[0]}/{name or 'NAME'}?"
+        elif not slash and provider:
+            hint = f"did you mean openai/{provider}?"
+        else:
+            hint = f"{_FORM}."
+        what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
+        msg = f"{what}: {_FORM}; providers are {', '.join(known)}; {hint}"
+        raise UnknownNameError(msg)
+    if not name:
+        msg = f"the model name {text!r} lacks the part after the provider: {_FORM}."
+        raise UnknownNameError(msg)
+    return ModelName(provider, name, f"{provider}/{name}")
+
+
+def open_model(spec: ModelSpec) -> AbstractAsyncContextManager["Model"]:
+    """A model to ask, while the context lasts.
+
+    Raises:
+        UnknownNameError: nothing answers to `spec.full_name`.
+        UsageError: raised on entering, when the model cannot be used as asked (no key, no solution, a broken script).
+    """
+    provider = parse_model_name(spec.full_name).provider
+    if dotted := PROVIDERS.get(provider):
+        factory: Any = import_dotted(dotted)
+    else:
+        factory = _outside_providers()[provider].load()
+    return cast("AbstractAsyncContextManager[Model]", factory(spec))
+
+
+def _outside_providers() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group="fbench.models")}

@@ -1,0 +1,89 @@
+"""What a run was asked to be, and how options, manifest and defaults become one plan.
+
+The order is: an option given (on the command line or to `RunOptions`), its environment variable (the command line
+reads those), the manifest, the manifest's default. `"none"` lifts a cap.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from fbench.engine.budgets import BudgetLimits
+from fbench.tasks.manifest import Agent, Budget, ModelSettings, TaskManifest
+
+Lifted = Literal["none"]
+
+DEFAULT_RUNS_DIR = Path("runs")
+DEFAULT_MODEL_WAIT_S = 600.0
+"""Patience with a server that refuses or fails, seconds for one call: long enough for a minute-long rate limit to
+pass several times, short enough that an unattended suite ends."""
+
+
+class RunOptions(BaseModel):
+    """One run; the command line's option names with underscores. None means: as the manifest says.
+
+    `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
+    environment when the run starts. `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str | Path
+    model: str
+    sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
+    max_tool_calls: Annotated[int, Field(ge=0)] | Lifted | None = None
+    max_wall_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Lifted | None = None
+    max_cost: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | Lifted | None = None
+    max_turns: Annotated[int, Field(gt=0)] | Lifted | None = None
+    max_model_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted = DEFAULT_MODEL_WAIT_S
+    seed: int | None = None
+    prices: Path | None = None
+    attempt: Annotated[int, Field(ge=1)] = 1
+    suite_run_id: str | None = None
+
+
+def resolve_manifest(manifest: TaskManifest, options: RunOptions) -> TaskManifest:
+    """The manifest with the options on top: what the run will do, and what the snapshot shows."""
+    budget = _over(
+        manifest.budget,
+        Budget,
+        {
+            "tokens": options.max_tokens,
+            "tool_calls": options.max_tool_calls,
+            "wall_time_s": options.max_wall_time,
+            "cost_usd": options.max_cost,
+        },
+    )
+    agent = _over(manifest.agent, Agent, {"max_turns": options.max_turns})
+    model = _over(manifest.model, ModelSettings, {"seed": options.seed})
+    return manifest.model_copy(update={"budget": budget, "agent": agent, "model": model})
+
+
+def limits_of(manifest: TaskManifest) -> BudgetLimits:
+    """The caps of a resolved manifest."""
+    budget = manifest.budget
+    return BudgetLimits(
+        tokens=budget.tokens,
+        tool_calls=budget.tool_calls,
+        wall_time_s=budget.wall_time_s,
+        cost_usd=budget.cost_usd,
+        turns=manifest.agent.max_turns,
+    )
+
+
+def model_wait_s(options: RunOptions) -> float | None:
+    """Seconds of patience for one call; None is patience without end."""
+    return None if options.max_model_wait == "none" else options.max_model_wait
+
+
+def _over(model: Any, kind: type[BaseModel], given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any manifest model
+    """`model` with each given value replacing its field; "none" becomes None."""
+    changes = {key: None if value == "none" else value for key, value in given.items() if value is not None}
+    return kind.model_validate({**dict(model), **changes}) if changes else model

@@ -1,0 +1,126 @@
+"""Everything decided about a run before it has a folder: what is wrong here is the user's to fix, and costs nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fbench.engine.errors import UsageError
+from fbench.engine.options import RunOptions, resolve_manifest
+from fbench.engine.registry import load
+from fbench.engine.seams import SandboxSpec, Tool
+
+if TYPE_CHECKING:
+    from fbench.engine.models.names import ModelSpec
+    from fbench.pricing.table import Price
+    from fbench.tasks.loading import LoadedTask
+    from fbench.tasks.manifest import TaskManifest
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run, decided. `manifest` has the options on top; `warnings` are for the user, each said once."""
+
+    options: RunOptions
+    task: "LoadedTask"
+    manifest: "TaskManifest"
+    model: "ModelSpec"
+    sandbox: str
+    price: "Price | None"
+    tools: Mapping[str, Tool]
+    secrets: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
+    """Read the task, settle every option, choose the sandbox.
+
+    Raises:
+        UsageError, TaskError, PricingError: the run cannot be made as asked; each owns its exit code.
+    """
+    from fbench.engine.models.names import ModelSpec, parse_model_name  # noqa: PLC0415 - late: only a run needs them
+    from fbench.judging.judge import unsupported_checks  # noqa: PLC0415
+    from fbench.pricing.table import load_prices  # noqa: PLC0415
+    from fbench.sandboxes.choose import choose_sandbox  # noqa: PLC0415
+    from fbench.tasks.find import find_task  # noqa: PLC0415
+    from fbench.tasks.loading import load_task  # noqa: PLC0415
+
+    model_name = parse_model_name(options.model)
+    task = load_task(find_task(str(options.task)))
+    manifest = resolve_manifest(task.manifest, options)
+    if unsupported := unsupported_checks(manifest):
+        msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"
+        raise UsageError(msg)
+    tools: dict[str, Tool] = {name: load("tools", name)() for name in manifest.tools.allow}
+    load("agents", manifest.tools.style)
+
+    is_free = model_name.provider in {"fake", "replay"}
+    user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
+    price = None if is_free else load_prices(user_prices).find(options.model)
+    warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
+
+    choice = await choose_sandbox(options.sandbox, manifest.environment, model_is_fake=is_free)
+    if choice.warning:
+        warnings.append(choice.warning)
+
+    api_key = options.api_key.get_secret_value() if options.api_key else environ.get("OPENAI_API_KEY") or None
+    return RunPlan(
+        options=options,
+        task=task,
+        manifest=manifest,
+        model=ModelSpec(
+            full_name=options.model,
+            base_url=options.base_url or environ.get("OPENAI_BASE_URL") or None,
+            api_key=api_key,
+            task=task,
+            style=manifest.tools.style,
+        ),
+        sandbox=choice.kind,
+        price=price,
+        tools=tools,
+        secrets=(api_key,) if api_key else (),
+        warnings=tuple(warnings),
+    )
+
+
+def sandbox_spec(plan: RunPlan, run_id: str, scratch: Path) -> SandboxSpec:
+    """The agent's sandbox of a run, its files under `scratch`; only an oracle's shows the reference solution."""
+    from fbench.engine.seams import Limits, Mount  # noqa: PLC0415 - beside its only use
+
+    environment = plan.manifest.environment
+    mounts: tuple[Mount, ...] = ()
+    if plan.model.full_name == "fake/oracle" and plan.manifest.solution is not None:
+        mounts = (Mount("solution", plan.task.folder / Path(plan.manifest.solution).parts[0]),)
+    return SandboxSpec(
+        run_id=run_id,
+        workspace=scratch / "workspace",
+        scratch=scratch / "sandbox",
+        workdir=environment.workdir,
+        env=environment.env,
+        limits=Limits(
+            cpus=environment.resources.cpus,
+            memory_bytes=environment.resources.memory,
+            pids=environment.resources.pids,
+            disk_bytes=environment.resources.disk,
+        ),
+        mounts=mounts,
+        hidden=(plan.task.folder, plan.options.runs_dir.absolute()),
+        image=environment.image,
+        network_allow=environment.network.allow,
+    )
+
+
+def _check_cost_cap(options: RunOptions, manifest: "TaskManifest", *, has_price: bool) -> tuple[str, ...]:
+    """A dollar cap needs a price. One the user asks for now is refused; one of the manifest is only not enforced."""
+    if has_price or manifest.budget.cost_usd is None:
+        return ()
+    if options.max_cost not in {None, "none"}:
+        msg = (
+            f"--max-cost cannot be held: {options.model} has no price. Give one with --prices FILE, "
+            f"or leave the cap out (`fbench pricing show` lists the known models)"
+        )
+        raise UsageError(msg)
+    return (
+        f"{options.model} has no price: the manifest's cap of ${manifest.budget.cost_usd} is not enforced and "
+        f"the run's cost stays unknown; give a price with --prices FILE",
+    )

@@ -1,0 +1,175 @@
+"""What a run writes while it happens, and the result it ends with."""
+
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Self
+
+from fbench.engine.events import (
+    BudgetBreached,
+    CheckFinished,
+    ModelRetried,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    Warned,
+    Watcher,
+)
+from fbench.engine.owner import owner_identity
+from fbench.engine.records.folder import RunFolder, write_atomically
+from fbench.engine.records.ledger import Ledger
+from fbench.engine.records.redaction import redactor
+from fbench.engine.records.transcript import Transcript, utc_now
+from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
+from fbench.tasks.loading import dump_manifest
+
+if TYPE_CHECKING:
+    from fbench.engine.budgets import Budget
+    from fbench.engine.events import Phase
+    from fbench.engine.models.calls import RetryNotice
+    from fbench.engine.plan import RunPlan
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known of a run so far; filled in as it goes on, read once at its end."""
+
+    status: RunStatus = "completed"
+    end_reason: str | None = None
+    error: ErrorInfo | None = None
+    isolated: bool | None = None
+    verdict: Verdict | None = None
+    checks: list[CheckResult] = field(default_factory=list)
+
+
+class RunRecord:
+    """The open files of one run, and who watches it. Closed by its context."""
+
+    def __init__(self, plan: "RunPlan", watch: Watcher) -> None:
+        self.plan = plan
+        self.watch = watch
+        self.outcome = Outcome()
+        self.redact = redactor(plan.secrets)
+        self.started_at = utc_now()
+        self._started = time.monotonic()
+        self.folder = RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
+        self.transcript = Transcript(self.folder.transcript, redact=self.redact)
+        self.ledger = Ledger(self.folder.ledger)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.transcript.close()
+        self.ledger.close()
+
+    def start(self) -> None:
+        """Write the snapshot and the first line."""
+        plan, manifest = self.plan, self.plan.manifest
+        write_atomically(self.folder.snapshot, dump_manifest(manifest))
+        self.transcript.write("run_started", **self.started_facts())
+        budget = manifest.budget
+        limits: dict[str, float | int | None] = {
+            "turns": manifest.agent.max_turns,
+            "tokens": budget.tokens,
+            "tool_calls": budget.tool_calls,
+            "wall_time_s": budget.wall_time_s,
+            "cost_usd": None if budget.cost_usd is None else float(budget.cost_usd),
+        }
+        self.watch(
+            RunStarted(self.folder.run_id, manifest.id, plan.options.model, plan.sandbox, self.folder.path, limits)
+        )
+        for message in plan.warnings:
+            self.warn(message)
+
+    def started_facts(self) -> dict[str, Any]:
+        """What is known when a run begins, as the transcript's first line and the index say it."""
+        plan = self.plan
+        return {
+            "run_id": self.folder.run_id,
+            "task_id": plan.manifest.id,
+            "model": plan.options.model,
+            "sandbox": plan.sandbox,
+            "owner": owner_identity(),
+            "attempt": plan.options.attempt,
+            "suite_run_id": plan.options.suite_run_id,
+            "seed": plan.manifest.model.seed,
+            "fbench_version": version("factory-bench"),
+            "task_hash": plan.task.task_hash,
+            "started_at": self.started_at,
+        }
+
+    def warn(self, message: str) -> None:
+        """Tell the user and the transcript."""
+        self.transcript.write("warning", message=message)
+        self.watch(Warned(message))
+
+    def enter(self, phase: "Phase") -> None:
+        """Say which part of the run begins."""
+        self.transcript.write("phase_started", phase=phase)
+        self.watch(PhaseStarted(phase))
+
+    def breached(self, kill_reason: str) -> None:
+        """Write down the first breach, at the moment it happens."""
+        self.transcript.write("budget_breached", kill_reason=kill_reason)
+        self.watch(BudgetBreached(kill_reason))
+
+    def retried(self, notice: "RetryNotice") -> None:
+        """Write down a failed attempt at the model that will be made again."""
+        self.transcript.write(
+            "model_retry", turn=notice.turn, error=notice.error, wait_s=notice.wait_s, **{"try": notice.try_}
+        )
+        self.watch(ModelRetried(notice.turn, notice.try_, notice.error, notice.wait_s))
+
+    def checked(self, check: CheckResult) -> None:
+        """Write down a check's outcome."""
+        self.outcome.checks.append(check)
+        self.transcript.write("check_finished", **check.model_dump(mode="json"))
+        self.watch(CheckFinished(check))
+
+    def fail(self, kind: str, message: str) -> None:
+        """The run ends as `error`; an infrastructure error is never a score."""
+        self.outcome.status = "error"
+        self.outcome.error = ErrorInfo(kind=kind, message=self.redact(message))
+
+    def finish(self, budget: "Budget") -> RunResult:
+        """Write the last transcript line and result.json, in this order, and tell who watches."""
+        result = self._result(budget)
+        self.transcript.write("run_finished", status=result.status, score=result.score)
+        self.folder.write_result(result)
+        self.watch(RunFinished(result, self.folder.path))
+        return result
+
+    def _result(self, budget: "Budget") -> RunResult:
+        plan, outcome, totals = self.plan, self.outcome, self.ledger.totals()
+        judged = outcome.verdict if outcome.status in {"completed", "killed"} else None
+        return RunResult.model_validate(
+            {
+                "run_id": self.folder.run_id,
+                "task_id": plan.manifest.id,
+                "model": plan.options.model,
+                "attempt": plan.options.attempt,
+                "suite_run_id": plan.options.suite_run_id,
+                "status": outcome.status,
+                "end_reason": outcome.end_reason if outcome.status == "completed" else None,
+                "kill_reason": budget.kill_reason if outcome.status == "killed" else None,
+                "error": outcome.error,
+                "passed": judged.passed if judged else None,
+                "score": judged.score if judged else None,
+                "checks": judged.checks if judged else tuple(outcome.checks),
+                "tokens": totals.tokens,
+                "cost_usd": None if totals.cost_usd is None else float(totals.cost_usd),
+                "judge_cost_usd": None if totals.judge_cost_usd is None else float(totals.judge_cost_usd),
+                "cost_status": totals.cost_status,
+                "isolated": outcome.isolated,
+                "turns": budget.turns,
+                "tool_calls": budget.tool_calls,
+                "started_at": self.started_at,
+                "finished_at": utc_now(),
+                "duration_s": round(time.monotonic() - self._started, 3),
+                "sandbox": plan.sandbox,
+                "seed": plan.manifest.model.seed,
+                "fbench_version": version("factory-bench"),
+                "task_hash": plan.task.task_hash,
+            }
+        )

@@ -1,0 +1,276 @@
+"""The index's tables, how they grow, and how a connection to them is opened and closed.
+
+The schema only ever gains tables and columns: an older fbench goes on writing rows of the columns it knows. A file of
+a newer schema is refused by name all the same, since its rows may mean something else.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import anyio
+
+from fbench.engine.errors import UsageError
+from fbench.engine.logs import get_logger
+from fbench.engine.results import Record
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+log = get_logger(__name__)
+
+INDEX = "runs.sqlite"
+INDEX_SCHEMA_VERSION = 1
+
+BUSY_S = 10.0
+"""How long a write waits for other processes; 8 writers at once waited 62 ms at worst."""
+
+CLOSE_GRACE_S = BUSY_S + 5.0
+"""Closing waits for the statement under way, which may itself wait for the lock."""
+
+_LOCK_RETRY_S = 0.05
+
+_CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "runs": {
+            "run_id": "text primary key not null",
+            "task_id": "text",
+            "model": "text",
+            "attempt": "integer",
+            "suite_run_id": "text",
+            "status": "text",
+            "end_reason": "text",
+            "kill_reason": "text",
+            "error_kind": "text",
+            "error_message": "text",
+            "passed": "integer",
+            "score": "real",
+            "tokens_input": "integer",
+            "tokens_cached_input": "integer",
+            "tokens_output": "integer",
+            "tokens_reasoning": "integer",
+            "tokens_total": "integer",
+            "cost_usd": "real",
+            "judge_cost_usd": "real",
+            "cost_status": "text",
+            "isolated": "integer",
+            "turns": "integer",
+            "tool_calls": "integer",
+            "started_at": "text",
+            "finished_at": "text",
+            "duration_s": "real",
+            "sandbox": "text",
+            "seed": "integer",
+            "fbench_version": "text",
+            "task_hash": "text",
+            "folder": "text",
+            "owner": "text",
+        },
+        "suite_runs": {
+            "suite_run_id": "text primary key not null",
+            "suite": "text",
+            "status": "text",
+            "started_at": "text",
+            "finished_at": "text",
+            "folder": "text",
+        },
+        "check_results": {
+            "run_id": "text not null",
+            "position": "integer not null",
+            "check_id": "text",
+            "type": "text",
+            "tier": "text",
+            "status": "text",
+            "score": "real",
+            "weight": "real",
+            "gating": "integer",
+            "detail": "text",
+        },
+    }
+)
+_CONSTRAINTS = {"check_results": ", primary key (run_id, position)"}
+_INDEXES = (
+    *(("runs", column) for column in ("task_id", "model", "suite_run_id", "status", "started_at")),
+    ("check_results", "check_id"),
+    ("suite_runs", "suite"),
+)
+
+
+class IndexUnusable(UsageError):
+    """The index cannot be read or written; `is_corrupt` when making it again is what helps."""
+
+    def __init__(self, message: str, *, is_corrupt: bool = False) -> None:
+        super().__init__(message)
+        self.is_corrupt = is_corrupt
+
+
+class IndexOutdated(IndexUnusable):
+    """The index has an older schema, which a connection that may write brings up to date."""
+
+
+class IndexedRun(Record):
+    """One row of `runs`: a result's facts, flat. `status` may also be `running` or `unfinished`; `folder` is relative
+    to the runs folder; `owner` is the process that runs it (`host:pid:start`)."""
+
+    run_id: str
+    task_id: str | None = None
+    model: str | None = None
+    attempt: int | None = None
+    suite_run_id: str | None = None
+    status: str | None = None
+    end_reason: str | None = None
+    kill_reason: str | None = None
+    error_kind: str | None = None
+    error_message: str | None = None
+    passed: bool | None = None
+    score: float | None = None
+    tokens_input: int | None = None
+    tokens_cached_input: int | None = None
+    tokens_output: int | None = None
+    tokens_reasoning: int | None = None
+    tokens_total: int | None = None
+    cost_usd: float | None = None
+    judge_cost_usd: float | None = None
+    cost_status: str | None = None
+    isolated: bool | None = None
+    turns: int | None = None
+    tool_calls: int | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_s: float | None = None
+    sandbox: str | None = None
+    seed: int | None = None
+    fbench_version: str | None = None
+    task_hash: str | None = None
+    folder: str | None = None
+    owner: str | None = None
+
+
+@asynccontextmanager
+async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aiosqlite.Connection"]:
+    """A connection to the index at `path`, its schema up to date; with `read_only` nothing is made or changed.
+
+    Raises:
+        IndexUnusable: it is missing or of an older schema (both read only), damaged, locked for too long, or of a
+            newer schema.
+    """
+    import aiosqlite  # noqa: PLC0415 - heavy, and only for who opens the index
+
+    if read_only:
+        opening = aiosqlite.connect(
+            f"{path.absolute().as_uri()}?mode=ro",  # noqa: ASYNC240 - asks for the working folder, no disk
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_S,
+        )
+    else:
+        opening = aiosqlite.connect(path, isolation_level=None, timeout=BUSY_S)
+    with _told(path):
+        with anyio.CancelScope(shield=True):  # opening takes no lock; one cut off would leave a file handle behind
+            connection = await opening
+    try:
+        with _told(path):
+            connection.row_factory = sqlite3.Row
+            if not read_only:
+                await _use_wal(connection)
+                await connection.execute("pragma synchronous = normal")
+            await _settle_schema(connection, path, read_only=read_only)
+        yield connection
+    finally:
+        with anyio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
+            await connection.close()
+        if grace.cancelled_caught:
+            log.error("index.close_timed_out", path=str(path), grace_s=CLOSE_GRACE_S)
+
+
+class _told:  # noqa: N801 - reads as a word in `with`
+    """Turns SQLite's errors into IndexUnusable with the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise explain(error, self._path) from error
+
+
+def explain(error: sqlite3.Error, path: Path) -> IndexUnusable:
+    """The error in words, with what to do."""
+    rebuild = f"`fbench index rebuild --runs-dir {path.parent}` makes it again from the run folders"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _CORRUPT_CODES:
+        return IndexUnusable(f"the index {path} is damaged ({error}); {rebuild}", is_corrupt=True)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return IndexUnusable(
+            f"the index {path} was locked by another process for {BUSY_S:g} s; try again when that has ended"
+        )
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+        return IndexUnusable(
+            f"the index {path} cannot be opened ({error}); make it and its folder writable, or {rebuild}"
+        )
+    return IndexUnusable(f"the index {path} cannot be used ({error}); {rebuild}")
+
+
+async def _use_wal(connection: "aiosqlite.Connection") -> None:
+    """Switching to WAL needs the file alone for a moment and does not wait for it by itself."""
+    give_up_at = time.monotonic() + BUSY_S
+    while True:
+        try:
+            await connection.execute_fetchall("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            is_busy = (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up_at:
+                raise
+            await anyio.sleep(_LOCK_RETRY_S)
+        else:
+            return
+
+
+async def _settle_schema(connection: "aiosqlite.Connection", path: Path, *, read_only: bool) -> None:
+    version = await _version(connection)
+    if version > INDEX_SCHEMA_VERSION:
+        msg = (
+            f"the index {path} has schema version {version}, this fbench knows up to {INDEX_SCHEMA_VERSION}; upgrade "
+            f"fbench (distribution factory-bench), or use another --runs-dir"
+        )
+        raise IndexUnusable(msg)
+    if version == INDEX_SCHEMA_VERSION:
+        return
+    if read_only:
+        msg = f"the index {path} is of an older fbench; `fbench index rebuild --runs-dir {path.parent}` renews it"
+        raise IndexOutdated(msg)
+    await connection.execute("begin immediate")
+    if await _version(connection) < INDEX_SCHEMA_VERSION:
+        for table, columns in TABLES.items():
+            await _grow(connection, table, columns)
+        for table, column in _INDEXES:
+            await connection.execute(f"create index if not exists {table}_{column} on {table} ({column})")
+        await connection.execute(f"pragma user_version = {INDEX_SCHEMA_VERSION}")
+    await connection.execute("commit")
+
+
+async def _grow(connection: "aiosqlite.Connection", table: str, columns: Mapping[str, str]) -> None:
+    body = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    await connection.execute(f"create table if not exists {table} ({body}{_CONSTRAINTS.get(table, '')})")
+    there = await _columns(connection, table)
+    for name, kind in columns.items():
+        if name not in there:
+            await connection.execute(f"alter table {table} add column {name} {kind.split()[0]}")
+
+
+async def _version(connection: "aiosqlite.Connection") -> int:
+    rows = list(await connection.execute_fetchall("pragma user_version"))
+    return int(rows[0][0])
+
+
+async def _columns(connection: "aiosqlite.Connection", table: str) -> set[str]:
+    return {row["name"] for row in await connection.execute_fetchall(f"pragma table_info({table})")}

@@ -1,0 +1,67 @@
+"""Implementations by name: dotted names of our own, entry points for those of other packages.
+
+Nothing is imported before it is asked for. An outside package registers under `fbench.agents`, `fbench.tools`,
+`fbench.sandboxes`, `fbench.models` or `fbench.checks`; a name of ours wins over an outside one.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Literal
+
+from fbench.engine.errors import UnknownNameError
+
+Group = Literal["agents", "tools", "sandboxes"]
+
+BUILT_IN: Mapping[Group, Mapping[str, str]] = MappingProxyType(
+    {
+        "agents": MappingProxyType(
+            {
+                "native": "fbench.engine.agents.native:run_agent",
+                "json_text": "fbench.engine.agents.json_text:run_agent",
+            }
+        ),
+        "tools": MappingProxyType(
+            {
+                "bash": "fbench.engine.tools.bash:BashTool",
+                "python": "fbench.engine.tools.python:PythonTool",
+                "text_editor": "fbench.engine.tools.text_editor:TextEditorTool",
+                "git_diff": "fbench.engine.tools.git_diff:GitDiffTool",
+            }
+        ),
+        "sandboxes": MappingProxyType(
+            {
+                "local": "fbench.sandboxes.local:open_sandbox",
+                "bubblewrap": "fbench.sandboxes.bubblewrap:open_sandbox",
+            }
+        ),
+    }
+)
+
+_KINDS: Mapping[Group, str] = MappingProxyType({"agents": "tools.style", "tools": "tool", "sandboxes": "sandbox"})
+
+
+def load(group: Group, name: str) -> Any:  # noqa: ANN401 - each group has its own Protocol; the caller names it
+    """The implementation called `name`.
+
+    Raises:
+        UnknownNameError: nothing answers to the name; the text lists what does.
+    """
+    if dotted := BUILT_IN[group].get(name):
+        return import_dotted(dotted)
+    outside = {point.name: point for point in entry_points(group=f"fbench.{group}")}
+    if point := outside.get(name):
+        return point.load()
+    known = sorted({*BUILT_IN[group], *outside})
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    msg = f"unknown {_KINDS[group]} {name!r}: known are {', '.join(known)}{hint}"
+    raise UnknownNameError(msg)
+
+
+def import_dotted(dotted: str) -> Any:  # noqa: ANN401 - see load
+    """The object behind `package.module:name`."""
+    module, _, attribute = dotted.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,254 @@
+"""One conversation: what an agent loop may do, with everything counted and written down on the way.
+
+An agent loop decides what to ask and when to stop. It never talks to the model, the sandbox, the transcript or the
+budget itself: it does so through a `Session`, so that every loop, also one from outside, is metered alike.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from fbench.engine.errors import ToolRefused
+from fbench.engine.events import (
+    ModelAnswered,
+    ToolFinished,
+    ToolOutput,
+    ToolStarted,
+    TurnStarted,
+    Watcher,
+)
+from fbench.engine.execs import OutputBuffer
+from fbench.engine.seams import Message, ModelReply, ModelRequest, Tool, ToolCall, ToolContext, ToolOutcome, ToolSchema
+from fbench.engine.tools import SUBMIT, tool_schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fbench.engine.budgets import Budget, PricesCalls
+    from fbench.engine.confine import ConfinedFolder
+    from fbench.engine.models.calls import ModelCaller
+    from fbench.engine.records.transcript import Transcript
+    from fbench.engine.seams import Model, Sandbox
+    from fbench.tasks.manifest import TaskManifest
+
+KEEP_OUTPUT_BYTES = 16_000
+"""Tool output the model reads, bytes: about 4,000 tokens. The middle of longer output is left out."""
+
+UNUSABLE_REPLIES = 3
+"""This many unusable replies in a row end the run."""
+
+_SUMMARY_LENGTH = 160
+
+
+class SubmitArguments(BaseModel):
+    """`submit` takes nothing; whatever a model adds is ignored, for it clearly wants to end."""
+
+
+class CheckedCall(NamedTuple):
+    """A call that may run: its tool (None is `submit`) and its validated arguments."""
+
+    call: ToolCall
+    tool: Tool | None
+    arguments: Any
+
+
+class Refusal(NamedTuple):
+    """A call that was not run, and what the model should do instead."""
+
+    call: ToolCall
+    correction: str
+
+
+class RunAgent(Protocol):
+    """An agent loop. Returns how it ended: `submitted`, `answered` or `unusable_replies`."""
+
+    async def __call__(self, session: "Session") -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a session is made of."""
+
+    manifest: "TaskManifest"
+    prompt: str
+    model: "Model"
+    caller: "ModelCaller"
+    price: "PricesCalls | None"
+    budget: "Budget"
+    sandbox: "Sandbox"
+    workspace: "ConfinedFolder"
+    baseline: "Path"
+    tools: Mapping[str, Tool]
+    transcript: "Transcript"
+    watch: Watcher
+
+
+class Session:
+    """See the module. One session serves one loop; calls come one after the other."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.manifest = parts.manifest
+        self.prompt = parts.prompt
+        self.workspace = parts.sandbox.workspace
+        self.schemas: tuple[ToolSchema, ...] = (*map(tool_schema, parts.tools.values()), SUBMIT)
+        self.messages: list[Message] = []
+        self.turn = 0
+        self._parts = parts
+        self._pending_turns = list(parts.manifest.agent.turns)
+        self._tool_notes: dict[str, Any] = {}
+
+    def say(self, message: Message) -> None:
+        """Add a message to the conversation and the transcript."""
+        self.messages.append(message)
+        self._parts.transcript.write(
+            "message",
+            turn=self.turn,
+            role=message.role,
+            content=message.content,
+            tool_calls=[{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.tool_calls],
+            tool_call_id=message.tool_call_id,
+            reasoning=message.reasoning,
+        )
+
+    async def ask(self, tools: Sequence[ToolSchema] = ()) -> ModelReply:
+        """The model's answer to the conversation so far, which it joins. One turn of the budget."""
+        parts, settings = self._parts, self.manifest.model
+        await parts.budget.start_turn()
+        self.turn += 1
+        parts.watch(TurnStarted(self.turn))
+        request = ModelRequest(
+            messages=self.messages,
+            tools=tools,
+            max_output_tokens=settings.max_output_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            reasoning_effort=settings.reasoning_effort,
+        )
+        allowed = await parts.budget.fit_model_call(
+            parts.model.estimate(request), settings.max_output_tokens, parts.price
+        )
+        if allowed != request.max_output_tokens:
+            request = _with_max_output(request, allowed)
+        done = await parts.caller.call(request, turn=self.turn)
+        reply, usage = done.reply, done.usage
+        self.say(Message("assistant", reply.content, tool_calls=reply.tool_calls, reasoning=reply.reasoning))
+        tokens = usage.input + usage.cache_read + usage.cache_write + usage.output
+        await parts.budget.settle_model_call(tokens, done.cost_usd)
+        spent = None if done.cost_usd is None else parts.budget.cost_usd
+        parts.watch(ModelAnswered(self.turn, parts.budget.tokens, spent, parts.budget.remaining_s()))
+        return reply
+
+    def check(self, call: ToolCall) -> CheckedCall | Refusal:
+        """Whether a call names a tool of this task and has arguments that fit its schema."""
+        tool = self._parts.tools.get(call.name)
+        if tool is None and call.name != SUBMIT.name:
+            known = ", ".join(schema.name for schema in self.schemas)
+            return Refusal(call, f"there is no tool {call.name!r}. Tools: {known}.")
+        if tool is None:
+            return CheckedCall(call, None, SubmitArguments())
+        try:
+            arguments = json.loads(call.arguments or "{}", strict=False)
+        except (ValueError, RecursionError) as error:
+            return Refusal(call, f"the arguments of {call.name} are not valid JSON: {error}. {_usage_of(tool)}")
+        if not isinstance(arguments, dict):
+            return Refusal(call, f"the arguments of {call.name} must be one JSON object. {_usage_of(tool)}")
+        try:
+            return CheckedCall(call, tool, tool.arguments.model_validate(arguments))
+        except ValidationError as error:
+            return Refusal(call, f"the arguments of {call.name} do not fit: {_explain(error)}. {_usage_of(tool)}")
+
+    async def run_tool(self, checked: CheckedCall) -> ToolOutcome:
+        """Run a checked call: one tool call of the budget. What the tool refuses is an outcome, told to the model."""
+        parts, call, tool = self._parts, checked.call, checked.tool
+        if tool is None:
+            msg = "submit is not run; ask `next_prompt` what follows"
+            raise ValueError(msg)
+        await parts.budget.start_tool_call()
+        parts.transcript.write(
+            "tool_started", turn=self.turn, tool_call_id=call.id, name=call.name, arguments=call.arguments
+        )
+        parts.watch(ToolStarted(self.turn, call.id, call.name, _summary(call.arguments)))
+        started = time.monotonic()
+        seen = OutputBuffer(KEEP_OUTPUT_BYTES)
+        outcome: ToolOutcome | None = None
+        try:
+            outcome = await tool.run(checked.arguments, self._tool_context(call.id, seen))
+        except ToolRefused as refused:
+            outcome = ToolOutcome(f"error: {refused}")
+        finally:
+            if outcome is None:  # cut off by a breach, a cancellation or a lost sandbox: keep what was seen
+                outcome = ToolOutcome(f"{seen.text()}\n[cut off before it ended]", dropped_bytes=seen.dropped_bytes)
+            duration_s = round(time.monotonic() - started, 6)
+            parts.transcript.write(
+                "tool_finished",
+                turn=self.turn,
+                tool_call_id=call.id,
+                exit_code=outcome.exit_code,
+                output=outcome.output,
+                dropped_bytes=outcome.dropped_bytes,
+                timed_out=outcome.timed_out,
+                duration_s=duration_s,
+            )
+        parts.watch(ToolFinished(self.turn, call.id, call.name, outcome.exit_code, outcome.timed_out, duration_s))
+        return outcome
+
+    def next_prompt(self) -> str | None:
+        """After a `submit`: the user's next message, or None when the run ends with it."""
+        return self._pending_turns.pop(0) if self._pending_turns else None
+
+    def _tool_context(self, call_id: str, seen: OutputBuffer) -> ToolContext:
+        parts = self._parts
+
+        def emit(data: bytes) -> None:
+            seen.add(data)
+            parts.watch(ToolOutput(call_id, data))
+
+        return ToolContext(
+            sandbox=parts.sandbox,
+            workspace=parts.workspace,
+            baseline=parts.baseline,
+            remaining_s=parts.budget.remaining_s,
+            keep_bytes=KEEP_OUTPUT_BYTES,
+            emit_output=emit,
+            notes=self._tool_notes,
+        )
+
+
+def new_call_id() -> str:
+    """An id for a call that came without one."""
+    return f"call_{secrets.token_hex(8)}"
+
+
+def _with_max_output(request: ModelRequest, allowed: int) -> ModelRequest:
+    return ModelRequest(
+        messages=request.messages,
+        tools=request.tools,
+        max_output_tokens=allowed,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        reasoning_effort=request.reasoning_effort,
+    )
+
+
+def _usage_of(tool: Tool) -> str:
+    schema = tool_schema(tool)
+    return f"Its JSON Schema: {json.dumps(schema.parameters, separators=(',', ':'))}"
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+
+
+def _summary(arguments: str) -> str:
+    line = " ".join(arguments.split())
+    return line if len(line) <= _SUMMARY_LENGTH else f"{line[: _SUMMARY_LENGTH - 1]}…"

@@ -1,0 +1,198 @@
+"""Judging a final workspace: tiers in order, a grading sandbox for each command, one verdict.
+
+Read `judge_workspace` first. What a type of check does is in a module of its own, found through `table`.
+"""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from fbench.engine.confine import ConfinedFolder
+from fbench.engine.errors import FbenchError, JudgingFailed, SandboxFailed, SandboxLost
+from fbench.engine.logs import get_logger
+from fbench.engine.records.copying import copy_tree, remove_tree
+from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
+from fbench.engine.seams import Check, CheckContext, CheckOutcome, Mount, OpenSandbox, Sandbox, SandboxSpec
+from fbench.judging.evidence import clean_text, evidence_path, write_evidence
+from fbench.judging.gather import in_thread
+from fbench.judging.scoring import make_verdict
+from fbench.judging.table import load_check, unsupported_checks
+from fbench.tasks import manifest
+
+__all__ = ["JudgeRequest", "judge_workspace", "unsupported_checks"]
+
+OPEN_ATTEMPTS = 2
+"""How often a grading sandbox is opened before judging fails: one retry, for what passes by itself."""
+REMOVE_GRACE_S = 60.0
+"""How long the copy of a check may take to remove."""
+MAX_DETAIL_CHARS = 2000
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """What judging needs.
+
+    Attributes:
+        manifest: the task as resolved.
+        task_folder: its folder, with `grader/` when it has one.
+        workspace_final: the workspace after the agent, on the host; it is only read.
+        scratch: host folder to make copies in; each is removed when its check is done.
+        outputs: the run's `grader_outputs` folder.
+        spec: the run's sandbox; judging opens it again with another workspace, `/grader` for its only mount and,
+            unless the task asks for `sandbox: same`, an empty scratch folder.
+        open_sandbox: opens it.
+        on_check: told of each result as it is known, skipped ones too.
+    """
+
+    manifest: manifest.TaskManifest
+    task_folder: Path
+    workspace_final: Path
+    scratch: Path
+    outputs: Path
+    spec: SandboxSpec
+    open_sandbox: OpenSandbox
+    on_check: Callable[[CheckResult], None]
+
+
+async def judge_workspace(request: JudgeRequest) -> Verdict:
+    """The verdict on the final workspace.
+
+    Every check gets a result: one that cannot be evaluated is `error`, one behind a closed gate `skipped`.
+
+    Raises:
+        JudgingFailed: no grading sandbox could be opened, so the work was not judged.
+        UnknownNameError: a type of check that nothing installed judges; see `unsupported_checks`.
+    """
+    judges = {check.id: load_check(check.type) for check in request.manifest.grader.checks}
+    results: dict[str, CheckResult] = {}
+    closed_by: str | None = None
+    for tier in TIERS:
+        checks = [check for check in request.manifest.grader.checks if judges[check.id].tier == tier]
+        for check in checks:
+            if closed_by is None:
+                outcome = await _evaluate(judges[check.id], check, request)
+            else:
+                outcome = CheckOutcome("skipped", 0.0, f"the gating check {closed_by!r} did not pass")
+            results[check.id] = await _record(check, tier, outcome, request)
+        if closed_by is None:
+            shut = [check.id for check in checks if check.gating and results[check.id].status != "passed"]
+            closed_by = shut[0] if shut else None
+    ordered = [results[check.id] for check in request.manifest.grader.checks]
+    return make_verdict(ordered, request.manifest.grader.pass_threshold)
+
+
+async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) -> CheckOutcome:
+    context = CheckContext(
+        # In `local` the agent saw the workspace under its host path, and links may name it so.
+        workspace=ConfinedFolder(request.workspace_final, request.spec.workdir, (str(request.spec.workspace),)),
+        task_folder=request.task_folder,
+        grader=request.task_folder / "grader",
+        open_sandbox=lambda: open_grading_sandbox(request),
+    )
+    try:
+        outcome = await judge.evaluate(check, context)
+    except JudgingFailed:
+        raise
+    except FbenchError as error:
+        return CheckOutcome("error", 0.0, str(error), {"error": str(error)})
+    except Exception as error:
+        # The contract: what could not be evaluated never crashes the run. The log has the traceback to report.
+        log.exception("check.crashed", run_id=request.spec.run_id, check_id=check.id)
+        reason = f"fbench failed to evaluate this check, please report it: {type(error).__name__}: {error}"
+        return CheckOutcome("error", 0.0, reason, {"error": reason})
+    if outcome.status in {"error", "skipped"}:
+        return replace(outcome, score=0.0)
+    if not 0.0 <= outcome.score <= 1.0:
+        reason = f"the check gave the score {outcome.score!r}, which is not between 0 and 1"
+        return CheckOutcome("error", 0.0, reason, outcome.output)
+    return outcome
+
+
+async def _record(check: manifest.Check, tier: Tier, outcome: CheckOutcome, request: JudgeRequest) -> CheckResult:
+    """Write what the check saw and tell of the result. A skipped check saw nothing and leaves no file."""
+    result = CheckResult(
+        id=check.id,
+        type=check.type,
+        tier=tier,
+        status=outcome.status,
+        score=outcome.score,
+        weight=check.weight,
+        gating=check.gating,
+        detail=clean_text(outcome.detail, MAX_DETAIL_CHARS),
+    )
+    if result.status == "skipped":
+        evidence_path(request.outputs, check.id).unlink(missing_ok=True)  # of an earlier judging of the same run
+    else:
+        await in_thread(lambda: write_evidence(request.outputs, result, outcome.output))
+    request.on_check(result)
+    return result
+
+
+@asynccontextmanager
+async def open_grading_sandbox(request: JudgeRequest) -> AsyncIterator[Sandbox]:
+    """A live sandbox on a pristine copy of the final workspace, `/grader` mounted; both are gone afterwards.
+
+    Raises:
+        JudgingFailed: it could not be opened, with one retry.
+    """
+    async with _temporary_folder(request.scratch) as folder, AsyncExitStack() as stack:
+        yield await _open(stack, request, folder)
+
+
+async def _open(stack: AsyncExitStack, request: JudgeRequest, folder: Path) -> Sandbox:
+    attempt = 1
+    while True:
+        try:
+            spec = await in_thread(partial(_prepare, request, folder / str(attempt)))
+            return await stack.enter_async_context(request.open_sandbox(spec))
+        except (SandboxFailed, SandboxLost, OSError) as error:
+            log.warning("grader.open_failed", run_id=request.spec.run_id, attempt=attempt, error=str(error))
+            if attempt == OPEN_ATTEMPTS:
+                msg = (
+                    f"the grading sandbox could not be opened, tried {attempt} times: {error}. The work is kept in "
+                    f"{request.workspace_final}; see `fbench doctor`, then `fbench rejudge {request.spec.run_id}`"
+                )
+                raise JudgingFailed(msg) from error
+        attempt += 1
+
+
+def _prepare(request: JudgeRequest, place: Path) -> SandboxSpec:
+    """A pristine copy of the final workspace in the new folder `place`, and the sandbox to open on it."""
+    workspace = place / "workspace"
+    copy_tree(request.workspace_final, workspace)
+    scratch = request.spec.scratch
+    if request.manifest.grader.sandbox == "fresh":
+        scratch = place / "scratch"
+        scratch.mkdir()
+    grader = request.task_folder / "grader"
+    mounts = (Mount("grader", grader),) if grader.is_dir() else ()
+    return replace(request.spec, workspace=workspace, scratch=scratch, mounts=mounts, purpose="grader")
+
+
+@asynccontextmanager
+async def _temporary_folder(parent: Path) -> AsyncIterator[Path]:
+    folder = await in_thread(partial(_make_folder, parent))
+    try:
+        yield folder
+    finally:
+        with anyio.move_on_after(REMOVE_GRACE_S, shield=True) as grace:
+            left = await anyio.to_thread.run_sync(
+                remove_tree, folder, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+            if left:
+                log.warning("grader.copy_not_removed", folder=str(folder), path=left[0].path, why=left[0].why)
+        if grace.cancelled_caught:
+            log.error("grader.remove_timed_out", folder=str(folder), grace_s=REMOVE_GRACE_S)
+
+
+def _make_folder(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="grading-", dir=parent))

@@ -1,0 +1,174 @@
+"""`metric_check`: one number that the command printed, or that stands in a file, against a threshold.
+
+The number is compared as it was written, as a decimal and never as a float: `0.9` is the threshold `0.90` exactly, an
+integer of 400 digits and `1e999` are finite numbers like any other.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from math import nextafter
+from typing import Any, ClassVar, NamedTuple
+
+from fbench.engine.results import Tier
+from fbench.engine.seams import CheckContext, CheckOutcome
+from fbench.judging.closeness import ratio, show_number, subtract
+from fbench.judging.evidence import command_evidence, tail
+from fbench.judging.exact_json import JsonRefused, JsonValue, a_type, parse_json
+from fbench.judging.gather import CannotEvaluate, in_thread, read_workspace_file, run_for_stdout
+from fbench.tasks import manifest
+
+ALMOST_ONE = nextafter(1.0, 0.0)
+"""The most a check that did not pass can score."""
+
+
+class MetricCheck:
+    """Passes when the operator holds; below it, partial credit runs linearly from the baseline to the threshold."""
+
+    tier: ClassVar[Tier] = "deterministic"
+
+    async def evaluate(self, check: manifest.MetricCheck, context: CheckContext) -> CheckOutcome:
+        """Read the number and judge it."""
+        try:
+            source, evidence = await _read_source(check, context)
+        except CannotEvaluate as problem:
+            return problem.outcome()
+        return await in_thread(lambda: judge_metric(check, source, evidence))
+
+
+class Metric(NamedTuple):
+    """The number that was found, or why there is none."""
+
+    value: Decimal | None
+    problem: str
+
+
+def judge_metric(check: manifest.MetricCheck, source: bytes, evidence: Mapping[str, Any]) -> CheckOutcome:
+    """The outcome for a document (of `path`) or a stdout (of `command`)."""
+    threshold = check.threshold
+    output: dict[str, Any] = {
+        **evidence,
+        "metric": check.metric,
+        "op": check.op,
+        "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
+        "baseline": check.baseline,
+    }
+    try:
+        document = find_object(source) if check.command is not None else parse_json(source)
+    except JsonRefused as error:
+        where = f"{check.path!r} is" if check.command is None else "the command's stdout is"
+        return CheckOutcome("error", 0.0, f"{where} {error}", output)
+    value, problem = find_metric(document, check.metric)
+    if value is None:
+        return CheckOutcome("error", 0.0, problem, output)
+    output["value"] = value
+    sentence = f"{check.metric} = {show_number(value)}, wanted {check.op} {_show_threshold(check)}"
+    if holds(check, value):
+        return CheckOutcome("passed", 1.0, sentence, output)
+    return CheckOutcome("failed", partial_credit(check, value), sentence, output)
+
+
+def find_object(stdout: bytes) -> JsonValue:
+    """The JSON object a command printed: all of its stdout, or else the last line that is an object.
+
+    Raises:
+        JsonRefused: neither is.
+    """
+    try:
+        document = parse_json(stdout)
+    except JsonRefused as error:
+        problem = error
+    else:
+        if isinstance(document, dict):
+            return document
+        problem = JsonRefused(f"{a_type(document)}, not an object")
+    for line in reversed(stdout.decode("utf-8", errors="replace").split("\n")):
+        text = line.strip()
+        if text.startswith("{") and text.endswith("}"):
+            try:
+                return parse_json(text)
+            except JsonRefused as error:
+                problem = error
+    msg = f"no JSON object, nor is one of its lines: {problem}" if stdout.strip() else "empty; a JSON object is wanted"
+    raise JsonRefused(msg)
+
+
+def find_metric(document: JsonValue, name: str) -> Metric:
+    """The finite number called `name`: the key as it stands, or else a path of keys with dots between."""
+    if not isinstance(document, dict):
+        return Metric(None, f"the document is {a_type(document)}, not an object with the key {name!r}")
+    if name in document:
+        return _as_number(document[name], name)
+    value: JsonValue = document
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            keys = ", ".join(repr(known[:40]) for known in list(document)[:10]) or "none"
+            return Metric(None, f"the metric {name!r} is missing; the keys are {keys}")
+        value = value[key]
+    return _as_number(value, name)
+
+
+def _as_number(value: JsonValue, name: str) -> Metric:
+    if not isinstance(value, Decimal):
+        return Metric(None, f"the metric {name!r} is {a_type(value)}, not a number")
+    if not value.is_finite():
+        return Metric(None, f"the metric {name!r} is {value}, not a finite number")
+    return Metric(value, "")
+
+
+def holds(check: manifest.MetricCheck, value: Decimal) -> bool:
+    """Whether the operator holds; `between` includes both ends."""
+    if isinstance(check.threshold, tuple):
+        low, high = (_written(bound) for bound in check.threshold)
+        return low <= value <= high
+    threshold = _written(check.threshold)
+    match check.op:
+        case ">=":
+            return value >= threshold
+        case "<=":
+            return value <= threshold
+        case ">":
+            return value > threshold
+        case "<":
+            return value < threshold
+        case _:
+            return value == threshold
+
+
+def partial_credit(check: manifest.MetricCheck, value: Decimal) -> float:
+    """The score of a number that missed: 0 at the baseline and beyond, below 1 up to the threshold."""
+    if check.baseline is None or isinstance(check.threshold, tuple):
+        return 0.0
+    baseline, threshold = _written(check.baseline), _written(check.threshold)
+    way = ratio(subtract(value, baseline), subtract(threshold, baseline))
+    # Compared before it becomes a float: the way may be longer than any float.
+    if way <= 0:
+        return 0.0
+    return ALMOST_ONE if way >= 1 else min(float(way), ALMOST_ONE)
+
+
+def _written(number: float) -> Decimal:
+    """A number of the manifest as its author wrote it: 0.9, not the float next to it."""
+    return Decimal(str(number))
+
+
+def _show_threshold(check: manifest.MetricCheck) -> str:
+    if isinstance(check.threshold, tuple):
+        return f"{check.threshold[0]:g} and {check.threshold[1]:g}"
+    return str(check.threshold)
+
+
+async def _read_source(check: manifest.MetricCheck, context: CheckContext) -> tuple[bytes, dict[str, Any]]:
+    if check.path is not None:
+        data = await read_workspace_file(context, check.path)
+        return data, {"path": check.path, "content": data[: 64 * 1024]}
+    assert check.command is not None  # the manifest wants one of the two
+    result = await run_for_stdout(context, check.command, timeout_s=check.timeout_s)
+    evidence = command_evidence(check.command, result)
+    if result.exit_code != 0:
+        why = " (out of memory)" if result.out_of_memory else ""
+        said = tail(result.stderr or result.output)
+        reason = f"the command that measures ended with exit code {result.exit_code}{why}" + (
+            f": {said}" if said else ""
+        )
+        raise CannotEvaluate(reason, evidence)
+    return result.stdout_bytes, evidence

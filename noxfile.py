@@ -1,0 +1,99 @@
+"""What CI runs: `nox` for all of it, `nox -s NAME` for one session; `nox -s lock` refreshes the pinned requirements.
+
+Each session installs what its file in .ci/ pins, by hash, and then fbench itself without asking for anything more.
+"""
+
+import os
+import shutil
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "package", "docs", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PYTHON_SOURCES = ("engine", "judging", "noxfile.py", "pricing", "sandboxes", "suites", "tasks", "tests")
+
+# What each requirement file pins, in the words of `uv pip compile`. `run` is what somebody gets who installs the wheel.
+LOCKS: dict[str, tuple[str, ...]] = {
+    "run": ("pyproject.toml",),
+    "lint": ("--group", "lint"),
+    "tests": ("pyproject.toml", "--extra", "mle", "--group", "test"),
+    "types": ("pyproject.toml", "--extra", "mle", "--group", "test", "--group", "types"),
+}
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules and formatting."""
+    _install(session, "lint", project=False)
+    session.run("ruff", "check", *(session.posargs or PYTHON_SOURCES))
+    session.run("ruff", "format", "--check", *(session.posargs or PYTHON_SOURCES))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, by two checkers."""
+    _install(session, "types")
+    session.run("mypy")
+    # Node comes from the wheel of pyright's extra `nodejs`, so nothing is fetched at run time.
+    session.run(
+        "pyright", "--warnings", "--pythonpath", f"{session.bin}/python", env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    )
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel and the source distribution hold what they should and work elsewhere."""
+    _install(session, "tests")
+    _pytest(session, "tests/packaging", "--ignore=tests/packaging/test_readme.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The README's commands run, nox itself left out."""
+    _install(session, "tests")
+    _pytest(session, "tests/packaging/test_readme.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything else under tests/; arguments after `--` go to pytest."""
+    _install(session, "tests")
+    _pytest(session, "-n", "auto", *(session.posargs or ("tests", "--ignore=tests/packaging")))
+
+
+@nox.session(default=False, venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Refresh .ci/requirements-*.txt; arguments after `--` go to uv (`-- --upgrade-package openai`)."""
+    uv = shutil.which("uv")
+    if uv is None:
+        session.error("uv is not on PATH; install it with `pip install uv`")
+    for name, selection in LOCKS.items():
+        session.run(
+            uv,
+            "pip",
+            "compile",
+            *selection,
+            "--universal",
+            "--python-version=3.11",
+            "--generate-hashes",
+            "--no-header",
+            "--no-emit-index-url",
+            "--quiet",
+            f"--output-file=.ci/requirements-{name}.txt",
+            *(session.posargs or ("--upgrade",)),
+        )
+
+
+def _install(session: nox.Session, lock_name: str, *, project: bool = True) -> None:
+    """Install what is pinned, then fbench with nothing more; it is built by the pinned setuptools."""
+    session.install("--require-hashes", "-r", f".ci/requirements-{lock_name}.txt")
+    if project:
+        session.install("--no-deps", "--no-build-isolation", "--editable", ".")
+
+
+def _pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest, skips named, without the working folder on `sys.path`, where `engine` would be importable."""
+    session.run("pytest", "-rs", *arguments, env={"PYTHONSAFEPATH": "1", "COLUMNS": os.environ.get("COLUMNS", "100")})

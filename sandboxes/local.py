@@ -1,0 +1,120 @@
+"""The `local` sandbox: commands run as ordinary processes of this machine. Their trees are ended; nothing is hidden."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+
+from fbench.engine.errors import SandboxFailed
+from fbench.engine.logs import get_logger
+from fbench.engine.seams import Capabilities, ExecRequest, SandboxSpec
+from fbench.sandboxes.limits import enforce
+from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
+from fbench.sandboxes.supervised import SupervisedSandbox, Surroundings, open_supervised, require_linux
+from fbench.sandboxes.surroundings import (
+    absolute,
+    base_environment,
+    check_folders,
+    make_scratch,
+    real,
+    split_workdir,
+    write_shims,
+)
+from fbench.sandboxes.watching import DiskWatch
+
+MARK = "FBENCH_SANDBOX"
+"""Variable by which processes are found whose supervisor was killed under them."""
+SWEEP_PATIENCE_S = 3.0
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
+    """A sandbox on this machine itself, the workspace at its own path; on exit every process of it is dead.
+
+    Not isolated: commands read what this user reads, graders included, and reach the network. Raises SandboxFailed.
+    """
+    require_linux("local")
+    check_folders(spec)
+    make_scratch(spec.scratch)
+    workspace = real(spec.workspace)
+    shims = spec.scratch / "state" / "bin"
+    mark = uuid4().hex
+    env = base_environment(
+        spec,
+        path=[absolute(shims)] if write_shims(shims) else [],
+        home=real(spec.scratch / "home"),
+        tmp=real(spec.scratch / "tmp"),
+        workspace=workspace,
+        mounts={mount.name: real(mount.source) for mount in spec.mounts},
+    )
+    env[MARK] = mark
+    below = split_workdir(spec.workdir)[1]
+    found = enforce(spec.limits, own_user_namespace=False)
+    surroundings = Surroundings(
+        kind="local",
+        workspace=workspace,
+        workdir=f"{workspace}/{below}" if below else workspace,
+        env=env,
+        rlimits=found.rlimits,
+        capabilities=Capabilities(isolated=False, limits={**found.how, "network": ""}),
+    )
+
+    async def start() -> SupervisorLink:
+        return await SupervisorLink.start(supervisor_argv(str(SUPERVISOR_FILE)), what="the local sandbox")
+
+    watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
+    is_lost = False
+    try:
+        async with open_supervised(surroundings, start, found, watch) as sandbox:
+            try:
+                if below:
+                    await make_workdir(sandbox, surroundings)
+                yield sandbox
+            finally:
+                is_lost = sandbox.is_lost
+    finally:
+        if is_lost:
+            with anyio.move_on_after(SWEEP_PATIENCE_S, shield=True) as grace:
+                await _end_marked(mark)
+            if grace.cancelled_caught:
+                log.error("sandbox.sweep_timed_out", grace_s=SWEEP_PATIENCE_S)
+
+
+async def make_workdir(sandbox: SupervisedSandbox, surroundings: Surroundings) -> None:
+    """Make a workdir that lies below the workspace, from inside, where links lead nowhere but inside."""
+    request = ExecRequest(("mkdir", "-p", "--", surroundings.workdir), cwd=surroundings.workspace)
+    async with sandbox.exec(request) as running:
+        said = b"".join([chunk.data async for chunk in running])
+        outcome = await running.wait()
+    if outcome.exit_code != 0:
+        msg = f"the workdir {surroundings.workdir} could not be made: {outcome.reason or said.decode(errors='replace')}"
+        raise SandboxFailed(msg)
+
+
+async def _end_marked(mark: str) -> None:
+    """End every process that has the mark in its environment, until none is found."""
+    needle = f"{MARK}={mark}".encode()
+    while victims := _marked(needle):
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in victims:
+                with suppress(OSError):
+                    os.kill(pid, number)
+        await anyio.sleep(0.01)
+
+
+def _marked(needle: bytes) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                if needle in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # gone, or another user's
+    return found

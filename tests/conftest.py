@@ -1,0 +1,33 @@
+"""Fixtures for all tests: `loopback`, an OpenAI-compatible server (see tests/loopback/server.py)."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.loopback.server import LoopbackServer
+
+_SERVER = Path(__file__).parent / "loopback" / "server.py"
+
+
+@pytest.fixture
+def loopback() -> Iterator["LoopbackServer"]:
+    """A server of this test's own. Its type is imported for checkers only: tests are no package."""
+    with _load_server().LoopbackServer() as server:
+        yield server
+
+
+def _load_server() -> Any:
+    name = "fbench_tests_loopback"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, _SERVER)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    return sys.modules[name]
