@@ -131,11 +131,14 @@ class ConfinedFolder:
             raise PathRefused(msg)
         return data
 
-    def write_bytes(self, path: str, data: bytes, *, create_parents: bool = True, exclusive: bool = False) -> None:
+    def write_bytes(self, path: str, data: bytes, *, create_parents: bool = True, exclusive: bool = False) -> str:
         """Put `data` at `path` in one step: readers see the old content or the new.
 
         An existing file keeps its mode and owner; a new one belongs to the folder's owner. A link that stays inside
         has its target written. With `exclusive` an existing file is refused.
+
+        Returns:
+            The path that was written, relative to the folder, after all links.
         """
         with self._place(path, create_parents=create_parents) as place:
             try:
@@ -149,6 +152,7 @@ class ConfinedFolder:
             elif path.endswith("/"):
                 raise IsADirectoryError(errno.EISDIR, "names a folder")
             self._replace(place, data, before, exclusive=exclusive)
+            return os.fsdecode(b"/".join(place.names))
 
     def remove_file(self, path: str) -> None:
         """Remove the regular file at `path`; a link that stays inside has its target removed."""

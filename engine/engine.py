@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from fbench.engine.options import RunOptions
-    from fbench.engine.records.index import RunIndex
+    from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
 
 
@@ -30,7 +30,7 @@ class Engine:
 
     def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = environ
-        self._indexes: dict[Path, RunIndex] = {}
+        self._indexes: dict[Path, Index] = {}
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
         self._stack = AsyncExitStack()
@@ -64,18 +64,18 @@ class Engine:
             with RunRecord(plan, watch) as record:
                 return await run_task(plan, model, record, await self._index(options.runs_dir))
 
-    async def _index(self, runs_dir: Path) -> "RunIndex":
+    async def _index(self, runs_dir: Path) -> "Index":
         """The index of a runs folder, opened once; its writer lives in the engine's own task group."""
         if self._group is None:
             msg = "use the engine as an async context manager: `async with Engine() as engine:`"
             raise RuntimeError(msg)
-        path = runs_dir.resolve()
+        path = Path(os.path.realpath(runs_dir))  # noqa: ASYNC240 - one look at a path, cheaper than a thread
         async with self._opening:
             if path not in self._indexes:
                 self._indexes[path] = await self._group.start(self._keep_index, path)
             return self._indexes[path]
 
-    async def _keep_index(self, runs_dir: Path, *, task_status: "TaskStatus[RunIndex]") -> None:
+    async def _keep_index(self, runs_dir: Path, *, task_status: "TaskStatus[Index]") -> None:
         """Hold an index open until the engine closes, also while runs are being cancelled: they still record."""
         from fbench.engine.records.index import open_index  # noqa: PLC0415
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """One run, decided. `manifest` has the options on top; `warnings` are for the user, each said once."""
+    """One run, decided.
+
+    Attributes:
+        manifest: the task's with the options on top.
+        price: None for a free model and for one without a price; `has_cost` tells them apart.
+        has_cost: whether what the run costs can be known.
+        secrets: texts that must stand in no file of the run.
+        warnings: for the user, each said once.
+    """
 
     options: RunOptions
     task: "LoadedTask"
@@ -27,6 +35,7 @@ class RunPlan:
     model: "ModelSpec"
     sandbox: str
     price: "Price | None"
+    has_cost: bool
     tools: Mapping[str, Tool]
     secrets: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -77,6 +86,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         ),
         sandbox=choice.kind,
         price=price,
+        has_cost=is_free or price is not None,
         tools=tools,
         secrets=(api_key,) if api_key else (),
         warnings=tuple(warnings),
@@ -120,7 +130,8 @@ def _check_cost_cap(options: RunOptions, manifest: "TaskManifest", *, has_price:
             f"or leave the cap out (`fbench pricing show` lists the known models)"
         )
         raise UsageError(msg)
-    return (
+    warning = (
         f"{options.model} has no price: the manifest's cap of ${manifest.budget.cost_usd} is not enforced and "
-        f"the run's cost stays unknown; give a price with --prices FILE",
+        f"the run's cost stays unknown; give a price with --prices FILE"
     )
+    return (warning,)

@@ -1,9 +1,9 @@
 """What a run writes while it happens, and the result it ends with."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from fbench.engine.events import (
     BudgetBreached,
@@ -18,6 +18,7 @@ from fbench.engine.events import (
 from fbench.engine.owner import owner_identity
 from fbench.engine.records.folder import RunFolder, write_atomically
 from fbench.engine.records.ledger import Ledger
+from fbench.engine.records.reading import StartedRun
 from fbench.engine.records.redaction import redactor
 from fbench.engine.records.transcript import Transcript, utc_now
 from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
@@ -67,7 +68,7 @@ class RunRecord:
         """Write the snapshot and the first line."""
         plan, manifest = self.plan, self.plan.manifest
         write_atomically(self.folder.snapshot, dump_manifest(manifest))
-        self.transcript.write("run_started", **self.started_facts())
+        self.transcript.write("run_started", **asdict(self.started_run()))
         budget = manifest.budget
         limits: dict[str, float | int | None] = {
             "turns": manifest.agent.max_turns,
@@ -82,22 +83,22 @@ class RunRecord:
         for message in plan.warnings:
             self.warn(message)
 
-    def started_facts(self) -> dict[str, Any]:
+    def started_run(self) -> StartedRun:
         """What is known when a run begins, as the transcript's first line and the index say it."""
         plan = self.plan
-        return {
-            "run_id": self.folder.run_id,
-            "task_id": plan.manifest.id,
-            "model": plan.options.model,
-            "sandbox": plan.sandbox,
-            "owner": owner_identity(),
-            "attempt": plan.options.attempt,
-            "suite_run_id": plan.options.suite_run_id,
-            "seed": plan.manifest.model.seed,
-            "fbench_version": version("factory-bench"),
-            "task_hash": plan.task.task_hash,
-            "started_at": self.started_at,
-        }
+        return StartedRun(
+            run_id=self.folder.run_id,
+            task_id=plan.manifest.id,
+            model=plan.options.model,
+            started_at=self.started_at,
+            attempt=plan.options.attempt,
+            suite_run_id=plan.options.suite_run_id,
+            sandbox=plan.sandbox,
+            seed=plan.manifest.model.seed,
+            fbench_version=version("factory-bench"),
+            task_hash=plan.task.task_hash,
+            owner=owner_identity(),
+        )
 
     def warn(self, message: str) -> None:
         """Tell the user and the transcript."""
@@ -124,7 +125,9 @@ class RunRecord:
     def checked(self, check: CheckResult) -> None:
         """Write down a check's outcome."""
         self.outcome.checks.append(check)
-        self.transcript.write("check_finished", **check.model_dump(mode="json"))
+        facts = check.model_dump(mode="json")
+        facts["check_type"] = facts.pop("type")  # a line's own `type` says what kind of line it is
+        self.transcript.write("check_finished", **facts)
         self.watch(CheckFinished(check))
 
     def fail(self, kind: str, message: str) -> None:
@@ -160,7 +163,7 @@ class RunRecord:
                 "tokens": totals.tokens,
                 "cost_usd": None if totals.cost_usd is None else float(totals.cost_usd),
                 "judge_cost_usd": None if totals.judge_cost_usd is None else float(totals.judge_cost_usd),
-                "cost_status": totals.cost_status,
+                "cost_status": totals.cost_status if plan.has_cost else "unknown",
                 "isolated": outcome.isolated,
                 "turns": budget.turns,
                 "tool_calls": budget.tool_calls,

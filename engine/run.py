@@ -1,6 +1,9 @@
 """One run, on one screen: prepare, act, keep the work, judge, record."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -22,30 +25,28 @@ from fbench.engine.session import Parts, Session
 from fbench.judging.judge import JudgeRequest, judge_workspace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fbench.engine.records.index import RunIndex
+    from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
     from fbench.engine.seams import Model, OpenSandbox, Sandbox, SandboxSpec
 
 RECORD_GRACE_S = 20.0
-KEEP_GRACE_S = 120.0
-"""How long a cancelled run may still copy its workspace, seconds."""
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
 
-async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "RunIndex") -> "RunResult":
-    """Run one plan to its result, whatever happens. A cancelled caller gets a `cancelled` result and its cancellation."""
+async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Index") -> "RunResult":
+    """Run one plan to its result, whatever happens. A cancelled caller leaves a `cancelled` result behind."""
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
     try:
         record.start()
-        await index.run_started(**record.started_facts(), folder=record.folder.path)
+        await index.run_started(record.started_run(), record.folder.path)
         async with open_scratch(record.folder.run_id) as scratch:
             spec = sandbox_spec(plan, record.folder.run_id, scratch)
-            open_sandbox: OpenSandbox = load("sandboxes", plan.sandbox)
-            await _work(plan, model, record, budget, spec, open_sandbox)
-            await _judge(plan, record, scratch, spec, open_sandbox)
+            run = Run(plan, model, record, budget, spec, load("sandboxes", plan.sandbox), scratch / "baseline")
+            await run.work()
+            await run.judge(scratch)
     except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
         _fail(record, error)
     except BaseException:
@@ -58,110 +59,110 @@ async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Run
     return result
 
 
-async def _work(
-    plan: RunPlan, model: "Model", record: RunRecord, budget: Budget, spec: "SandboxSpec", open_sandbox: "OpenSandbox"
-) -> None:
-    """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
-    record.enter("preparing")
-    baseline = spec.workspace.with_name("baseline")
-    await anyio.to_thread.run_sync(copy_tree, plan.task.folder / "workspace", spec.workspace)
-    try:
-        async with open_sandbox(spec) as sandbox:
-            record.outcome.isolated = sandbox.capabilities.isolated
-            await prepare_sandbox(sandbox, plan.manifest.environment)
-            await anyio.to_thread.run_sync(copy_tree, spec.workspace, baseline)
-            record.enter("acting")
-            await _act(plan, model, record, budget, sandbox, spec.workspace, baseline)
-    except BaseException:
-        with anyio.move_on_after(KEEP_GRACE_S, shield=True):
-            await _keep_what_is_there(record, spec.workspace, baseline)
-        raise
-    await _keep(record, spec.workspace, baseline)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run that has begun. `baseline` is a host folder for the workspace as the agent first sees it."""
 
+    plan: RunPlan
+    model: "Model"
+    record: RunRecord
+    budget: Budget
+    spec: "SandboxSpec"
+    open_sandbox: "OpenSandbox"
+    baseline: Path
 
-async def _act(
-    plan: RunPlan,
-    model: "Model",
-    record: RunRecord,
-    budget: Budget,
-    sandbox: "Sandbox",
-    workspace: "Path",
-    baseline: "Path",
-) -> None:
-    """The agent's loop inside the budget's scope; a breach ends whatever is in flight."""
-    caller = ModelCaller(
-        model,
-        ledger=record.ledger,
-        price=plan.price,
-        retry=RetryPolicy(max_wait_s=model_wait_s(plan.options)),
-        waiting=budget.paused,
-        on_retry=record.retried,
-        redact=record.redact,
-    )
-    session = Session(
-        Parts(
-            manifest=plan.manifest,
-            prompt=plan.task.prompt,
-            model=model,
-            caller=caller,
+    async def work(self) -> None:
+        """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
+        self.record.enter("preparing")
+        await _in_thread(copy_tree, self.plan.task.folder / "workspace", self.spec.workspace)
+        try:
+            async with self.open_sandbox(self.spec) as sandbox:
+                self.record.outcome.isolated = sandbox.capabilities.isolated
+                await prepare_sandbox(sandbox, self.plan.manifest.environment)
+                await _in_thread(copy_tree, self.spec.workspace, self.baseline)
+                self.record.enter("acting")
+                await self._act(sandbox)
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # as long as copying takes; a second Ctrl-C ends it
+                await self._keep_what_is_there()
+            raise
+        await self._keep()
+
+    async def judge(self, scratch: Path) -> None:
+        """The verdict on the final workspace; grading sandboxes keep their files under `scratch`."""
+        self.record.enter("judging")
+        self.record.folder.grader_outputs.mkdir()
+        self.record.outcome.verdict = await judge_workspace(
+            JudgeRequest(
+                manifest=self.plan.manifest,
+                task_folder=self.plan.task.folder,
+                workspace_final=self.record.folder.workspace_final,
+                scratch=scratch,
+                outputs=self.record.folder.grader_outputs,
+                spec=self.spec,
+                open_sandbox=self.open_sandbox,
+                on_check=self.record.checked,
+            )
+        )
+
+    async def _act(self, sandbox: "Sandbox") -> None:
+        """The agent's loop inside the budget's scope; a breach ends whatever is in flight."""
+        plan, record = self.plan, self.record
+        caller = ModelCaller(
+            self.model,
+            ledger=record.ledger,
             price=plan.price,
-            budget=budget,
-            sandbox=sandbox,
-            workspace=ConfinedFolder(workspace, sandbox.workspace),
-            baseline=baseline,
-            tools=plan.tools,
-            transcript=record.transcript,
-            watch=record.watch,
+            retry=RetryPolicy(max_wait_s=model_wait_s(plan.options)),
+            waiting=self.budget.paused,
+            on_retry=record.retried,
+            redact=record.redact,
         )
-    )
-    run_agent = load("agents", plan.manifest.tools.style)
-    with budget.scope():
-        record.outcome.end_reason = await run_agent(session)
-    if budget.kill_reason is not None:
-        record.outcome.status = "killed"
-
-
-async def _keep(record: RunRecord, workspace: "Path", baseline: "Path") -> None:
-    """Copy the workspace into the run folder, and say what changed in it."""
-    record.enter("keeping")
-    report = await anyio.to_thread.run_sync(copy_tree, workspace, record.folder.workspace_final, abandon_on_cancel=True)
-    if report.left_out:
-        record.transcript.write(
-            "left_out", entries=[{"path": entry.path, "why": entry.why} for entry in report.left_out]
+        session = Session(
+            Parts(
+                manifest=plan.manifest,
+                prompt=plan.task.prompt,
+                model=self.model,
+                caller=caller,
+                price=plan.price,
+                budget=self.budget,
+                sandbox=sandbox,
+                workspace=ConfinedFolder(self.spec.workspace, sandbox.workspace),
+                baseline=self.baseline,
+                tools=plan.tools,
+                transcript=record.transcript,
+                watch=record.watch,
+            )
         )
-    if baseline.exists():
-        diff = await anyio.to_thread.run_sync(
-            diff_trees, baseline, record.folder.workspace_final, abandon_on_cancel=True
-        )
-        record.folder.workspace_diff.write_bytes(diff)
+        run_agent = load("agents", plan.manifest.tools.style)
+        with self.budget.scope():
+            record.outcome.end_reason = await run_agent(session)
+        if self.budget.kill_reason is not None:
+            record.outcome.status = "killed"
+
+    async def _keep(self) -> None:
+        """Copy the workspace into the run folder, and say what changed in it."""
+        self.record.enter("keeping")
+        folder = self.record.folder
+        report = await _in_thread(copy_tree, self.spec.workspace, folder.workspace_final)
+        if report.left_out:
+            entries = [{"path": entry.path, "why": entry.why} for entry in report.left_out]
+            self.record.transcript.write("left_out", entries=entries)
+        if self.baseline.exists():
+            diff = await _in_thread(diff_trees, self.baseline, folder.workspace_final)
+            folder.workspace_diff.write_bytes(diff)
+
+    async def _keep_what_is_there(self) -> None:
+        """The same for a run that failed or was cancelled; a second failure is logged and does not hide the first."""
+        try:
+            await self._keep()
+        except OSError as error:
+            log.warning("workspace.not_kept", run_id=self.record.folder.run_id, error=str(error))
 
 
-async def _keep_what_is_there(record: RunRecord, workspace: "Path", baseline: "Path") -> None:
-    """The same for a run that failed or was cancelled; a second failure is logged and does not hide the first."""
-    try:
-        await _keep(record, workspace, baseline)
-    except OSError as error:
-        log.warning("workspace.not_kept", run_id=record.folder.run_id, error=str(error))
-
-
-async def _judge(
-    plan: RunPlan, record: RunRecord, scratch: "Path", spec: "SandboxSpec", open_sandbox: "OpenSandbox"
-) -> None:
-    """The verdict on the final workspace."""
-    record.enter("judging")
-    record.folder.grader_outputs.mkdir()
-    record.outcome.verdict = await judge_workspace(
-        JudgeRequest(
-            manifest=plan.manifest,
-            task_folder=plan.task.folder,
-            workspace_final=record.folder.workspace_final,
-            scratch=scratch,
-            outputs=record.folder.grader_outputs,
-            spec=spec,
-            open_sandbox=open_sandbox,
-            on_check=record.checked,
-        )
-    )
+async def _in_thread(function: Callable[[Path, Path], T], before: Path, after: Path) -> T:
+    """Blocking work on two folders, off the loop. A thread cannot be stopped: a cancelled caller waits for its end,
+    or it would go on writing into folders that are being removed."""
+    return await anyio.to_thread.run_sync(function, before, after)
 
 
 def _fail(record: RunRecord, error: BaseException) -> None:

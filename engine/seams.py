@@ -229,7 +229,7 @@ class ModelReply:
     http_status: int | None = None
 
 
-class AttemptFailed(Exception):  # noqa: N818 - a failed attempt is an outcome the retry reads, not a bug
+class AttemptFailed(Exception):
     """One HTTP attempt without a usable answer.
 
     Attributes:

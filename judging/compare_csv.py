@@ -5,10 +5,10 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from fbench.judging.closeness import Closeness, read_number
-from fbench.judging.differences import Comparison, ReferenceRefused, fold, off_by, quote
+from fbench.judging.differences import Comparison, ReferenceRefused, fold, most_rows, off_by, quote
 from fbench.judging.matching import Row, match_rows
 from fbench.tasks.manifest import Tolerance
 
@@ -35,13 +35,13 @@ def compare_csv(expected: bytes, got: bytes, tolerance: Tolerance) -> Comparison
     if expected == got:
         return Comparison(is_equal=True, compared="byte by byte")
     try:
-        ours = _read(expected)
+        ours = _read(expected, None)
     except _NoTable as error:
         raise ReferenceRefused(str(error)) from None
     try:
-        theirs = _read(got)
+        theirs = _read(got, most_rows(len(ours.rows)))
     except _NoTable as error:
-        return Comparison.refused(f"the output is no CSV: {error}")
+        return Comparison.refused(f"the output cannot be compared as CSV: {error}")
     headers = list(_compare_headers(ours.header, theirs.header, tolerance))
     if headers:
         return Comparison.of(headers, "the header")
@@ -52,12 +52,15 @@ def compare_csv(expected: bytes, got: bytes, tolerance: Tolerance) -> Comparison
     )
 
 
-def _read(data: bytes) -> _Table:
+def _read(data: bytes, max_rows: int | None) -> _Table:
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="surrogateescape")
     try:
-        records = list(csv.reader(io.StringIO(text, newline="")))
+        records = list(islice(csv.reader(io.StringIO(text, newline="")), max_rows))
     except csv.Error as error:
         raise _NoTable(str(error)) from None
+    if len(records) == max_rows:
+        msg = f"it has {max_rows} rows or more, far above the reference"
+        raise _NoTable(msg)
     while records and not records[-1]:
         records.pop()
     while records and not records[0]:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from fbench.judging.closeness import Closeness, show_number
-from fbench.judging.differences import Comparison, ReferenceRefused, fold, off_by, quote
+from fbench.judging.differences import Comparison, ReferenceRefused, fold, most_rows, off_by, quote
 from fbench.judging.exact_json import JsonRefused, JsonValue, parse_json, type_name
 from fbench.judging.matching import Row, match_rows
 from fbench.tasks.manifest import Tolerance
@@ -30,6 +30,8 @@ def compare_json(expected: bytes, got: bytes, tolerance: Tolerance) -> Compariso
         return Comparison.refused(f"the output is {error}")
     closeness = Closeness.of(tolerance)
     if tolerance.ignore_row_order and isinstance(ours, list) and isinstance(theirs, list):
+        if len(theirs) > most_rows(len(ours)):
+            return Comparison.refused(f"$: expected {len(ours)} elements, got {len(theirs)}")
         return Comparison.of(_unordered(ours, theirs, tolerance, closeness), f"{len(ours)} elements in any order")
     return Comparison.of(_differences(ours, theirs, tolerance, closeness), _size(ours))
 

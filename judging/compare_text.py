@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import zip_longest
 
 from fbench.judging.closeness import Closeness
-from fbench.judging.differences import Comparison, off_by, quote
+from fbench.judging.differences import Comparison, most_rows, off_by, quote
 from fbench.judging.matching import Row, match_rows
 from fbench.tasks.manifest import Tolerance
 
@@ -19,7 +19,10 @@ _NUMBER = re.compile(
 
 def compare_text(expected: bytes, got: bytes, tolerance: Tolerance) -> Comparison:
     """What differs between two texts; bytes that are not UTF-8 equal themselves only."""
-    ours, theirs = _lines(expected, tolerance), _lines(got, tolerance)
+    ours = _lines(expected, tolerance)
+    if (count := got.count(b"\n")) > most_rows(len(ours)):
+        return Comparison.refused(f"the output has {count} lines, far above the {len(ours)} of the reference")
+    theirs = _lines(got, tolerance)
     closeness = Closeness.of(tolerance)
     compared = f"{len(ours)} lines"
     if tolerance.ignore_row_order:

@@ -13,6 +13,12 @@ MAX_DIFFERENCES = 20
 _SHOWN_CHARS = 160
 
 
+def most_rows(expected: int) -> int:
+    """How many rows of an output are looked at for a reference of so many: enough to say what is too much, and not
+    the millions that 10 MiB can hold, which would cost gigabytes of memory."""
+    return 2 * expected + 10_000
+
+
 class ReferenceRefused(ValueError):
     """The reference itself cannot be read: the task's fault, not the agent's."""
 

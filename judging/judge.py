@@ -21,7 +21,7 @@ from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
 from fbench.engine.seams import Check, CheckContext, CheckOutcome, Mount, OpenSandbox, Sandbox, SandboxSpec
 from fbench.judging.evidence import clean_text, evidence_path, write_evidence
 from fbench.judging.gather import in_thread
-from fbench.judging.scoring import make_verdict
+from fbench.judging.scoring import ALMOST_ONE, make_verdict
 from fbench.judging.table import load_check, unsupported_checks
 from fbench.tasks import manifest
 
@@ -113,7 +113,8 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
     if not 0.0 <= outcome.score <= 1.0:
         reason = f"the check gave the score {outcome.score!r}, which is not between 0 and 1"
         return CheckOutcome("error", 0.0, reason, outcome.output)
-    return outcome
+    # What failed must not add up to a perfect score.
+    return replace(outcome, score=min(outcome.score, ALMOST_ONE)) if outcome.status == "failed" else outcome
 
 
 async def _record(check: manifest.Check, tier: Tier, outcome: CheckOutcome, request: JudgeRequest) -> CheckResult:

@@ -6,7 +6,6 @@ integer of 400 digits and `1e999` are finite numbers like any other.
 
 from collections.abc import Mapping
 from decimal import Decimal
-from math import nextafter
 from typing import Any, ClassVar, NamedTuple
 
 from fbench.engine.results import Tier
@@ -15,10 +14,8 @@ from fbench.judging.closeness import ratio, show_number, subtract
 from fbench.judging.evidence import command_evidence, tail
 from fbench.judging.exact_json import JsonRefused, JsonValue, a_type, parse_json
 from fbench.judging.gather import CannotEvaluate, in_thread, read_workspace_file, run_for_stdout
+from fbench.judging.scoring import ALMOST_ONE
 from fbench.tasks import manifest
-
-ALMOST_ONE = nextafter(1.0, 0.0)
-"""The most a check that did not pass can score."""
 
 
 class MetricCheck:

@@ -6,6 +6,9 @@ from math import nextafter
 
 from fbench.engine.results import CheckResult, Verdict
 
+ALMOST_ONE = nextafter(1.0, 0.0)
+"""The most that anything but a full pass can score."""
+
 
 def composite_score(checks: Sequence[CheckResult]) -> float:
     """`sum(weight * score) / sum(weight)`, computed on the decimals as written and rounded once.
@@ -25,7 +28,7 @@ def composite_score(checks: Sequence[CheckResult]) -> float:
         return 0.0
     gained = sum((_written(check.weight) * _written(check.score) for check in checks), Fraction())
     score = float(gained / total)
-    return score if gained == total else min(score, nextafter(1.0, 0.0))
+    return score if gained == total else min(score, ALMOST_ONE)
 
 
 def make_verdict(checks: Sequence[CheckResult], pass_threshold: float) -> Verdict:

@@ -185,9 +185,8 @@ def _folder_arguments(spec: SandboxSpec, workspace: str, shims: Path | None) -> 
     for path in (Path("/proc", name) for name in READ_ONLY_PROC):
         if path.exists():
             arguments += ["--ro-bind", str(path), str(path)]
-    arguments += _cover_arguments(
-        [(str(p), p.is_dir()) for p in (Path("/proc", name) for name in COVERED_PROC) if p.exists()]
-    )
+    secrets = [path for path in (Path("/proc", name) for name in COVERED_PROC) if path.exists()]
+    arguments += _cover_arguments([(str(path), path.is_dir()) for path in secrets])
     arguments += ["--perms", "1777", "--size", str(shared), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - its own
     for path in python_folders():
         arguments += ["--ro-bind", str(path), str(path)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -155,16 +156,19 @@ class SupervisorLink:
 
         Must be shielded by the caller.
         """
-        self._control.close()
         gone = False
         with anyio.move_on_after(EXIT_PATIENCE_S):
-            if self._pid_fd is not None:
+            if self._pid_fd is None:
+                # The whole group: a bwrap that is killed early leaves a child that waits for it for ever.
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                await self._outlast_start()
+            else:
                 _signal_by_pidfd(self._pid_fd)
                 await anyio.wait_readable(self._pid_fd)
-            else:
-                self._process.kill()
             await anyio.wait_readable(self._exit_fd)
             gone = True
+        self._control.close()
         if not gone:
             self._process.kill()
             with anyio.move_on_after(EXIT_PATIENCE_S):
@@ -174,6 +178,12 @@ class SupervisorLink:
             if fd is not None:
                 os.close(fd)
         return gone
+
+    async def _outlast_start(self) -> None:
+        """Wait until nobody holds the other end: what bwrap forked dies only some time after it, or comes up yet."""
+        while (packet := await self._receive())[0]:
+            with suppress(ProcessLookupError):
+                os.kill(packet[1], signal.SIGKILL)
 
 
 def memory_file(data: bytes) -> int:
@@ -195,7 +205,5 @@ def memory_file(data: bytes) -> int:
 
 
 def _signal_by_pidfd(fd: int) -> None:
-    import signal  # noqa: PLC0415 - the call exists on Linux only
-
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(fd, signal.SIGKILL)

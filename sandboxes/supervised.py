@@ -68,6 +68,8 @@ class SupervisedSandbox:
         self._last_id = 0
         self._kills: dict[int, anyio.Event] = {}
         self._ends: list[anyio.Event] = []
+        # A cancelled owner still has commands to end, and must hear that they are gone: only closing ends this.
+        self.listening = anyio.CancelScope(shield=True)
 
     @property
     def is_busy(self) -> bool:
@@ -176,8 +178,9 @@ class SupervisedSandbox:
 
     async def _listen(self) -> None:
         """Take the supervisor's messages until it is gone, then tell everybody who waits."""
-        async for reply in self._link.replies():
-            self._take(reply)
+        with self.listening:
+            async for reply in self._link.replies():
+                self._take(reply)
         loss = self._loss()
         for running in list(self._execs.values()):
             running.lose(loss)
@@ -266,6 +269,7 @@ async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:
             await sandbox.end_processes()
         except SandboxLost:
             log.warning("sandbox.lost_before_close", sandbox=sandbox.kind)
+    sandbox.listening.cancel()
     tasks.cancel_scope.cancel()
 
 

@@ -207,7 +207,8 @@ class Supervisor:
                 self.lose_monitor(self.monitors.pop(pid))
             else:
                 for command in list(self.commands.values()):
-                    if command.pid == pid and not command.monitor_alive:
+                    self.read_report(command)
+                    if command.pid == pid:  # it became our child, so its monitor is gone, reaped already or not
                         self.finish(command, {"status": status})
 
     def lose_monitor(self, command: Command) -> None:
@@ -218,7 +219,7 @@ class Supervisor:
             if command.report_fd == before and not select.select([before], [], [], 0)[0]:
                 break
         command.monitor_alive = False
-        if not command.has_exited and (command.pid is None or parent_of(command.pid) != os.getpid()):
+        if not command.has_exited and (command.pid is None or parent_of(command.pid, even_zombie=True) != os.getpid()):
             self.finish(command, {"status": int(signal.SIGKILL)})
         self.forget(command)
 
@@ -390,7 +391,7 @@ def reap_one(flags: int = 0) -> tuple[int, int] | None:
 
 def send(pids: set[int], number: int) -> None:
     for pid in pids:
-        try:
+        try:  # noqa: SIM105 - contextlib would be one import more
             os.kill(pid, number)
         except OSError:
             pass  # it ended meanwhile
@@ -405,7 +406,7 @@ def process_table() -> dict[int, int]:
     return table
 
 
-def parent_of(pid: int) -> int | None:
+def parent_of(pid: int, *, even_zombie: bool = False) -> int | None:
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -416,7 +417,7 @@ def parent_of(pid: int) -> int | None:
         return None
     finally:
         os.close(fd)
-    return None if state in b"ZX" else int(parent)
+    return None if state in b"ZX" and not even_zombie else int(parent)
 
 
 def descendants(roots: list[int], table: dict[int, int] | None = None) -> set[int]:

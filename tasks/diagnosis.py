@@ -82,7 +82,7 @@ class _Walker:
                     continue
             else:
                 if key not in misspelt:
-                    self.find(path, Saying(f"the key {key!r} is missing", _what_to_add(model, key)))
+                    self.find((*path, key), Saying("is required, but missing", _what_to_add(model, key)))
                 continue
             if value is not _ABSENT:
                 values[key], resolved[key] = value, shown
@@ -153,7 +153,8 @@ class _Walker:
         if "type" in data:
             self.find((*path, "type"), unknown_type(given, list(CHECKS), self._written((*path, "type"))))
         else:
-            self.find(path, Saying("the key 'type' is missing", f"allowed: {', '.join(CHECKS)}"))
+            hint = f"add `type:`; allowed: {', '.join(CHECKS)}"
+            self.find((*path, "type"), Saying("is required, but missing", hint))
         return self.model(CheckBase, data, path, extras=True)
 
     def _leaf(self, adapter: TypeAdapter[Any], data: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401 - as above

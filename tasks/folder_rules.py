@@ -99,6 +99,7 @@ def broken_folder_rules(folder: Path, values: Mapping[str, Any]) -> Iterator[Fol
     yield from _check_id(root, values)
     yield from _check_workspace(root)
     agent = values.get("agent") or {}
+    environment = values.get("environment") or {}
     if agent.get("prompt") is not None:
         try:
             read_prompt(root, agent)
@@ -111,8 +112,9 @@ def broken_folder_rules(folder: Path, values: Mapping[str, Any]) -> Iterator[Fol
     for position, check in enumerate((values.get("grader") or {}).get("checks") or ()):
         for key in ("reference", "rubric"):
             if check.get(key) is not None:
-                yield from _check_hidden_file(root, ("grader", "checks", position, key), check[key], "grader")
-    yield from _check_environment(root, values.get("environment") or {})
+                seen = ("workspace", environment.get("build"))
+                yield from _check_judging_file(root, ("grader", "checks", position, key), check[key], seen)
+    yield from _check_environment(root, environment)
 
 
 def _check_id(root: Path, values: Mapping[str, Any]) -> Iterator[FolderFinding]:
@@ -144,6 +146,18 @@ def _check_hidden_file(root: Path, path: KeyPath, name: str, home: str) -> Itera
     if Path(name).parts[0] != home:
         hint = f"move it to {home}/, which the agent never sees"
         yield FolderFinding(path, f"{shorten(name)} must lie in {home}/", hint)
+    elif problem := _no_file_of(root, name):
+        yield FolderFinding(path, f"{shorten(name)} {problem}", _near_file(root, name))
+
+
+def _check_judging_file(
+    root: Path, path: KeyPath, name: str, seen_folders: tuple[str | None, ...]
+) -> Iterator[FolderFinding]:
+    """A reference or rubric: a file of the task, in no folder that enters the agent's sandbox or its image."""
+    seen = next((folder for folder in seen_folders if folder and Path(name).is_relative_to(folder)), None)
+    if seen is not None:
+        hint = "move it to grader/, which the agent never sees"
+        yield FolderFinding(path, f"{shorten(name)} lies in {seen.rstrip('/')}/, which the agent sees", hint)
     elif problem := _no_file_of(root, name):
         yield FolderFinding(path, f"{shorten(name)} {problem}", _near_file(root, name))
 

@@ -119,7 +119,25 @@ def load_manifest(text: str) -> TaskManifest:
 
 def dump_yaml(data: object) -> str:
     """JSON-like data as YAML in the order of its keys."""
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks; those with characters that a line of YAML would lose in double quotes."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None
+    lines = text.split("\n")
+    if not all(line.isprintable() for line in lines):
+        style = '"'
+    elif len(lines) > 1:
+        is_plain = lines[0][:1].strip() and all(line == line.rstrip() for line in lines)
+        style = "|" if is_plain else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def dotted(path: Sequence[str | int]) -> str:

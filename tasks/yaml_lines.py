@@ -89,7 +89,7 @@ def read_yaml(text: str, is_verbatim: Callable[[Path], bool] = _nowhere) -> Docu
         _refuse_excess(text)
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise _unreadable(error) from error
+        raise _unreadable(error, text) from error
     if root is None:
         raise UnreadableYaml(None, "the file is empty", "`fbench describe --task hello_repo_fix` shows a whole task")
     builder = _Builder(is_verbatim)
@@ -116,12 +116,12 @@ def _line(thing: yaml.Node | yaml.Event) -> int:
     return thing.start_mark.line + 1 if thing.start_mark else 1
 
 
-def _unreadable(error: yaml.YAMLError) -> UnreadableYaml:
+def _unreadable(error: yaml.YAMLError, text: str) -> UnreadableYaml:
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     hint = ""
-    if "cannot start any token" in problem:
+    if "cannot start any token" in problem or "tab character" in problem:
         hint = "indent with spaces, not tabs, and put a text that begins with @ ` % or & in quotes"
     elif "mapping values are not allowed" in problem:
         hint = "put a text that holds ': ' in quotes, and check the indentation"
@@ -130,7 +130,8 @@ def _unreadable(error: yaml.YAMLError) -> UnreadableYaml:
     elif "alias" in problem:
         hint = "put a text that begins with * in quotes"
     message = f"no valid YAML: {problem}" + (f" ({context})" if context else "")
-    return UnreadableYaml(mark.line + 1 if mark else None, message, hint)
+    last_line = text.count("\n") + (not text.endswith("\n"))  # an end that comes too early is marked behind it
+    return UnreadableYaml(min(mark.line + 1, last_line) if mark else None, message, hint)
 
 
 class _Builder:

@@ -53,8 +53,9 @@ async def run_agent(session: Session) -> str:
 def read_calls(text: str) -> Reading:
     """Every object of the form `{"tool": NAME, ...}` in `text`, with prose and code fences around them.
 
-    >>> [(call.name, call.arguments) for call in read_calls('Look: {"tool": "bash", "arguments": {"command": "ls"}}').calls]
-    [('bash', '{"command": "ls"}')]
+    >>> call = read_calls('I look: {"tool": "bash", "arguments": {"command": "ls"}}').calls[0]
+    >>> call.name, call.arguments
+    ('bash', '{"command": "ls"}')
     >>> read_calls("no call at all").calls
     ()
     """

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic for checkers only: click before 8.5 cannot subscript it
+else:
+    ParamType = click.ParamType
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-class OrNone(click.ParamType):
+class OrNone(ParamType):
     """A value of another type, or the word `none`, which lifts a cap."""
 
-    def __init__(self, inner: click.ParamType) -> None:
+    def __init__(self, inner: ParamType) -> None:
         self.inner = inner
         self.name = f"{inner.name}|none"
 
@@ -22,7 +27,7 @@ class OrNone(click.ParamType):
         return self.inner.convert(value, param, ctx)
 
 
-class Dollars(click.ParamType):
+class Dollars(ParamType):
     """An amount of dollars, exact."""
 
     name = "usd"

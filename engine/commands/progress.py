@@ -23,6 +23,7 @@ from fbench.engine.events import (
 )
 
 REDRAW_S = 0.1
+LINE_CHARS = 120
 _PHASES = {
     "preparing": "preparing the sandbox",
     "acting": "the agent works",
@@ -65,7 +66,7 @@ class Progress:
         if self._is_live:
             self._erase()
 
-    def _take(self, event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of event
+    def _take(self, event: Event) -> str:  # noqa: C901 - one line for each kind of event
         match event:
             case RunStarted():
                 self._limits = event.limits
@@ -94,9 +95,8 @@ class Progress:
                 return f"stopped: {event.kill_reason}"
             case CheckFinished():
                 check = event.check
-                return f"check {check.id}: {check.status} {check.score:g}" + (
-                    f" ({check.detail})" if check.detail else ""
-                )
+                detail = f" ({shorten(check.detail, LINE_CHARS)})" if check.detail else ""
+                return f"check {check.id}: {check.status} {check.score:g}{detail}"
             case Warned():
                 return f"warning: {event.message}"
             case _:
@@ -130,6 +130,16 @@ class Progress:
         clean = "".join(letter if letter.isprintable() else " " for letter in line)
         self._stream.write(f"{clean}\n")
         self._stream.flush()
+
+
+def shorten(text: str, chars: int) -> str:
+    """`text` in one line of at most `chars` characters, its middle left out.
+
+    >>> shorten("one two three four", 11)
+    'one t…four'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= chars else f"{line[: chars // 2]}…{line[-(chars - chars // 2 - 2) :]}"
 
 
 def _of(limit: float | None) -> str:

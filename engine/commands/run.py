@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fbench.engine.commands.options import Dollars, OrNone, json_option, option, quiet_option, runs_dir_option
+from fbench.engine.commands.progress import shorten
 
 if TYPE_CHECKING:
     from fbench.engine.events import Event
     from fbench.engine.options import RunOptions
     from fbench.engine.results import RunResult
+
+DETAIL_CHARS = 200
+"""Of a check's detail in the readable verdict; result.json has all of it."""
 
 _COUNT = OrNone(click.IntRange(min=0))
 _SECONDS = OrNone(click.FloatRange(min=0, min_open=True))
@@ -126,7 +130,7 @@ def _readable(result: "RunResult", folder: Path) -> str:
     lines.extend(
         f"check    {check.id}: {check.status}, score {check.score:g}, weight {check.weight:g}"
         + (", gating" if check.gating else "")
-        + (f": {check.detail}" if check.detail and check.status != "passed" else "")
+        + (f": {shorten(check.detail, DETAIL_CHARS)}" if check.detail and check.status != "passed" else "")
         for check in result.checks
     )
     lines.append(

@@ -28,7 +28,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 _QUOTA_CODE = "insufficient_quota"
 _USAGE_RAW_LIMIT = 16_384
-_TEXT_PARTS = frozenset({None, "text", "output_text", "refusal"})
+_TEXT_PARTS = (None, "text", "output_text", "refusal")  # no set: what is sent may not be hashable
 _STATUS_ADVICE: Mapping[int, str] = {
     401: "check the API key (OPENAI_API_KEY)",
     403: "check what the API key may use",

@@ -1,5 +1,6 @@
 """Calls of a model as a run makes them: tried again with patience, each attempt in the ledger, dollars counted."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -180,8 +181,8 @@ class ModelCaller:
             base,
             started,
             http_status=reply.http_status,
-            model_answered=reply.model_answered,
-            usage_raw=reply.usage_raw,
+            model_answered=None if reply.model_answered is None else self._redact(reply.model_answered),
+            usage_raw=self._redact_json(reply.usage_raw),
             tokens=LedgerTokens.of(usage),
             cost_usd=cost_usd,
             cost_status=cost_status,
@@ -193,6 +194,17 @@ class ModelCaller:
         latency_s = round(time.monotonic() - started, 6)
         self._ledger.append(LedgerLine.model_validate({**base, **facts, "latency_s": latency_s}))
         return latency_s
+
+    def _redact_json(self, value: Any) -> Any:  # noqa: ANN401 - JSON as the server sent it
+        """A hostile server may hand a secret back in any field."""
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        redacted = self._redact(text)
+        if redacted == text:
+            return value
+        try:
+            return json.loads(redacted)
+        except ValueError:
+            return redacted
 
     def _cost(self, usage: Usage, *, is_estimated: bool) -> tuple[Decimal | None, CostStatus]:
         if self._model.is_free:

@@ -76,14 +76,10 @@ def parse_model_name(text: str) -> ModelName:
     known = sorted({*PROVIDERS, *_outside_providers()})
     if provider not in known:
         near = difflib.get_close_matches(provider, known, n=1)
-        if near:
-            hint = f"did you mean {near[0]}/{name or 'NAME'}?"
-        elif not slash and provider:
-            hint = f"did you mean openai/{provider}?"
-        else:
-            hint = f"{_FORM}."
+        meant = f"{near[0]}/{name or 'NAME'}" if near else f"openai/{provider}" if provider and not slash else ""
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
-        msg = f"{what}: {_FORM}; providers are {', '.join(known)}; {hint}"
+        hint = f"; did you mean {meant}?" if meant else ""
+        msg = f"{what}: {_FORM}; providers are {', '.join(known)}{hint}"
         raise UnknownNameError(msg)
     if not name:
         msg = f"the model name {text!r} lacks the part after the provider: {_FORM}."

@@ -35,6 +35,9 @@ MOST_BODY_BYTES = 64 * 1024**2
 MOST_REFUSAL_BYTES = 64 * 1024
 """Of an answer that is no success only this much is read: its words are at the beginning."""
 
+_NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+"""A proxy of the environment serves the world; a server on this machine is asked directly."""
+
 # Reasoning models refuse `max_tokens`; other servers do not know `max_completion_tokens`.
 _REASONING_NAMES = re.compile(r"(o[1-9]\d*|gpt-[5-9])(\b|[-.:_]).*")
 _SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
@@ -67,7 +70,10 @@ async def open_model(spec: ModelSpec) -> AsyncIterator["OpenAIModel"]:
 
     timeout = httpx2.Timeout(spec.attempt_timeout_s, connect=_connect_timeout(spec.attempt_timeout_s))
     http_client = DefaultAsyncHttpxClient(
-        timeout=timeout, follow_redirects=False, event_hooks={"response": [_refuse_no_success]}
+        timeout=timeout,
+        follow_redirects=False,
+        event_hooks={"response": [_refuse_no_success]},
+        mounts=dict.fromkeys(_NEVER_PROXIED),
     )
     client = AsyncOpenAI(
         api_key=api_key, base_url=base_url, max_retries=0, timeout=timeout, http_client=http_client, admin_api_key=""

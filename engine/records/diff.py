@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from fbench.engine.confine import kind_of
 from fbench.engine.records.copying import data_ranges
 from fbench.engine.records.lines import Effort, unified_hunks
 from fbench.engine.records.walking import (
-    OPEN_FOLDER,
     Entered,
     Leaf,
     Left,
     Trouble,
+    open_folder,
     open_regular,
     path_text,
     reason_of,
@@ -251,17 +251,27 @@ def _summary(content: _Content, item: _Item | None, other: _Item | None) -> byte
 
 @contextmanager
 def _folder_of(root: Path, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """The folder that holds `path`, open, and the last name; no link on the way is followed."""
+    """The folder that holds `path`, open, and the last name; no link on the way is followed. A folder its owner may
+    not enter is entered all the same, its mode put back at the end."""
     *folders, name = path.split(b"/")
-    current = os.open(root, OPEN_FOLDER)
+    granted: list[tuple[int, int]] = []
+    current = -1
     try:
-        for folder in folders:
-            below = os.open(folder, OPEN_FOLDER, dir_fd=current)
-            os.close(current)
+        for folder in (os.fsencode(root), *folders):
+            below, mode = open_folder(folder, current if current >= 0 else None)
+            if current >= 0:
+                os.close(current)
             current = below
+            if mode is not None:
+                granted.append((os.dup(current), mode))
         yield current, name
     finally:
-        os.close(current)
+        if current >= 0:
+            os.close(current)
+        for fd, mode in reversed(granted):
+            with suppress(OSError):
+                os.fchmod(fd, mode)
+            os.close(fd)
 
 
 @contextmanager

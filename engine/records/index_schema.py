@@ -4,6 +4,7 @@ The schema only ever gains tables and columns: an older fbench goes on writing r
 a newer schema is refused by name all the same, since its rows may mean something else.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -163,17 +164,14 @@ async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aios
     import aiosqlite  # noqa: PLC0415 - heavy, and only for who opens the index
 
     if read_only:
-        opening = aiosqlite.connect(
-            f"{path.absolute().as_uri()}?mode=ro",  # noqa: ASYNC240 - asks for the working folder, no disk
-            uri=True,
-            isolation_level=None,
-            timeout=BUSY_S,
-        )
+        opening = aiosqlite.connect(_read_only_uri(path), uri=True, isolation_level=None, timeout=BUSY_S)
     else:
         opening = aiosqlite.connect(path, isolation_level=None, timeout=BUSY_S)
+    connection: aiosqlite.Connection | None = None
     with _told(path):
         with anyio.CancelScope(shield=True):  # opening takes no lock; one cut off would leave a file handle behind
             connection = await opening
+    assert connection is not None  # a shield by itself swallows nothing
     try:
         with _told(path):
             connection.row_factory = sqlite3.Row
@@ -187,6 +185,13 @@ async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aios
             await connection.close()
         if grace.cancelled_caught:
             log.error("index.close_timed_out", path=str(path), grace_s=CLOSE_GRACE_S)
+
+
+def _read_only_uri(path: Path) -> str:
+    """A WAL index in a folder that we may not write to opens only as one that nobody changes, as in an archive."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    is_at_rest = not os.path.lexists(f"{path}-wal") and not os.access(path.parent, os.W_OK)
+    return f"{uri}&immutable=1" if is_at_rest else uri
 
 
 class _told:  # noqa: N801 - reads as a word in `with`

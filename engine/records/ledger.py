@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
@@ -18,7 +19,7 @@ from fbench.engine.seams import Usage
 LEDGER_VERSION = 1
 _NO_TOKENS = TokenCounts()
 
-_COST_RANKS: tuple[CostStatus, ...] = ("exact", "estimated", "unknown")
+_COST_RANKS: Mapping[CostStatus, int] = MappingProxyType({"exact": 0, "estimated": 1, "unknown": 2})
 
 
 class LedgerUnreadable(FbenchError):
@@ -102,7 +103,7 @@ class LedgerTotals:
             tokens=self.tokens + line.tokens.counts() if is_agent else self.tokens,
             cost_usd=_sum(self.cost_usd, line.cost_usd) if is_agent else self.cost_usd,
             judge_cost_usd=self.judge_cost_usd if is_agent else _sum(self.judge_cost_usd, line.cost_usd),
-            cost_status=max(self.cost_status, line.cost_status, key=_COST_RANKS.index),
+            cost_status=_worse(self.cost_status, line.cost_status),
         )
 
 
@@ -207,6 +208,10 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _worse(one: CostStatus, other: CostStatus) -> CostStatus:
+    return one if _COST_RANKS[one] >= _COST_RANKS[other] else other
 
 
 def _sum(total: Decimal | None, part: Decimal | None) -> Decimal | None:

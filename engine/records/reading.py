@@ -68,6 +68,7 @@ def read_transcript(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with _open_regular(path) as file:
             damaged: int | None = None
+            line = b""
             for number, line in enumerate(file, start=1):
                 if damaged is not None:
                     yield {"type": "unreadable", "line": damaged}

@@ -13,6 +13,7 @@ from fbench.engine.results import RunResult
 _FACTS_LENGTH = 400
 _LOOK_AHEAD = 50
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_TOLD_BY_RESULT = ("run_started", "check_finished", "run_finished")
 _KNOWN_ENVELOPE = {"seq", "time", "type"}
 
 
@@ -53,7 +54,8 @@ def runs_table(runs: Iterable[IndexedRun]) -> str:
 
 def run_text(folder: str, result: RunResult, events: Sequence[Mapping[str, Any]]) -> str:
     """A finished run."""
-    return "\n".join([*_head(folder, result), *_checks(result), *_transcript(events)])
+    shown = [event for event in events if event.get("type") not in _TOLD_BY_RESULT]
+    return "\n".join([*_head(folder, result), *_checks(result), *_transcript(shown)])
 
 
 def unfinished_text(

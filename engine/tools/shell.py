@@ -57,8 +57,8 @@ unset -v __fbench_text __fbench_own __fbench_name __fbench_old __fbench_cwd __fb
 _KEEP = r"""
 __fbench_on_exit=
 __fbench_save() {
-  local __fbench_status=$1
   set +aeux
+  local __fbench_status=$1
   if [[ $BASHPID == "$$" && -n $__fbench_state ]]; then
     {
       local __fbench_new=$__fbench_state.$$ __fbench_end

@@ -231,8 +231,7 @@ def _write(path: str, before: bytes | None, text: str, context: ToolContext) -> 
     if len(after) > MAX_FILE_BYTES:
         msg = f"{path!r} would become larger than {MAX_FILE_BYTES} bytes; write such files with bash or python"
         raise ToolRefused(msg)
-    place = context.workspace.resolve(path)
-    context.workspace.write_bytes(path, after)
+    place = context.workspace.write_bytes(path, after, create_parents=before is None)
     history = _history(context)
     history.append(_Edit(place, before, after))
     while len(history) > MAX_HISTORY or (

@@ -313,6 +313,16 @@ async def test_secrets_are_redacted_wherever_an_error_is_told(tmp_path: Path) ->
     assert all("***" in text and "hunter2" not in text for text in told)
 
 
+async def test_a_secret_a_server_hands_back_is_not_in_the_ledger(tmp_path: Path) -> None:
+    reply = answering(model_answered="hunter2", usage_raw={"hunter2": ["x hunter2"], "cost": 0.5})
+    desk = Desk(tmp_path / "ledger.jsonl", Played(reply), redact=lambda text: text.replace("hunter2", "***"))
+    with desk.ledger:
+        await desk.ask()
+    (line,) = desk.lines
+    assert line.model_answered == "***"
+    assert line.usage_raw == {"***": ["x ***"], "cost": 0.5}
+
+
 async def test_notices_name_turn_try_error_and_wait(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "ledger.jsonl", Played(failing("a"), failing("b"), answering()), rng=random.Random(1))
     with desk.ledger:

@@ -145,15 +145,17 @@ def test_a_signal_leaves_a_cancelled_result_and_no_process(
     number: signal.Signals,
     code: int,
 ) -> None:
-    command = "setsid sleep 300 & echo $! > pids; echo $$ >> pids; sleep 300"
+    pids = tmp_path / "pids"
+    command = f"setsid sleep 300 & echo $! > {pids}; echo $$ >> {pids}; sleep 300"
     process, folder = _start_long_run(environ, make_task, make_script, tmp_path, command)
+    wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, err
     document = json.loads(out)
     assert (document["status"], document["score"]) == ("cancelled", None)
     assert json.loads((folder / "result.json").read_text())["status"] == "cancelled"
-    for pid in (folder / "workspace_final" / "pids").read_text().split():
+    for pid in pids.read_text().split():
         assert not Path(f"/proc/{pid}").exists()
     last = json.loads((folder / "transcript.jsonl").read_text().splitlines()[-1])
     assert (last["type"], last["status"]) == ("run_finished", "cancelled")
@@ -189,8 +191,7 @@ def _start_long_run(
     model = make_script([{"tool_calls": calls}])
     runs = tmp_path / "runs"
     process = subprocess.Popen(
-        [*FBENCH, "run", "--task", str(make_task()), "--model", model, "--sandbox", "local", "--json"]
-        + ["--runs-dir", str(runs)],
+        [*FBENCH, *f"run --model {model} --sandbox local --json --runs-dir {runs} --task {make_task()}".split()],
         cwd=tmp_path,
         env=environ,
         stdout=subprocess.PIPE,

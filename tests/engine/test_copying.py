@@ -1,5 +1,7 @@
 """Copying a hostile tree."""
 
+# ruff: noqa: PTH208 - names as the system gives them are what is compared
+
 import os
 import socket
 import stat
@@ -68,8 +70,8 @@ def test_links_are_kept_and_never_followed(source: Path, target: Path, tmp_path:
     (source / "dangling").symlink_to("../../nowhere")
     copy_tree(source, target)
     assert (target / "out").readlink() == tmp_path / "outside"
-    assert os.readlink(target / "etc") == "/etc/passwd"
-    assert os.readlink(target / "dangling") == "../../nowhere"
+    assert str((target / "etc").readlink()) == "/etc/passwd"
+    assert str((target / "dangling").readlink()) == "../../nowhere"
 
 
 def test_what_is_no_file_is_left_out_and_listed(source: Path, target: Path) -> None:
@@ -127,7 +129,7 @@ def test_names_that_are_no_utf8_are_kept(source: Path, target: Path) -> None:
     (source / os.fsdecode(raw) / os.fsdecode(raw)).write_bytes(b"x")
     copy_tree(source, target)
     assert os.listdir(os.fsencode(target)) == [raw]
-    assert os.listdir(os.path.join(os.fsencode(target), raw)) == [raw]
+    assert os.listdir(os.fsencode(target) + b"/" + raw) == [raw]
 
 
 def test_depth_beyond_any_path_length_is_copied_measured_and_removed(source: Path, target: Path) -> None:

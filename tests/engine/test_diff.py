@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_text_is_that_of_git(before: Path, after: Path) -> None:
     hunks = [line for line in theirs.splitlines() if not line.startswith((b"diff", b"index", b"---", b"+++"))]
     wanted = [line.split(b" @@ ")[0] + b" @@" if b" @@ " in line else line for line in hunks]
     assert [line for line in ours.splitlines() if not line.startswith((b"diff", b"---", b"+++"))] == wanted
-    assert b'--- a/a b.txt\t\n+++ b/a b.txt\t\n' in ours
+    assert b"--- a/a b.txt\t\n+++ b/a b.txt\t\n" in ours
     assert b'diff --git "a/new\\t" "b/new\\t"\nnew file mode 100644\n--- /dev/null\n+++ "b/new\\t"\n' in ours
     assert b"\\ No newline at end of file\n" in ours
 
@@ -193,7 +194,7 @@ def test_caches_and_git_are_left_out(before: Path, after: Path) -> None:
 
 
 def test_a_subpath_selects_a_file_or_a_folder(before: Path, after: Path) -> None:
-    write_tree(after, {path: ("100644", b"x\n") for path in ("a", "d/a", "d/e/f", "dd/a", "z")})
+    write_tree(after, dict.fromkeys(("a", "d/a", "d/e/f", "dd/a", "z"), ("100644", b"x\n")))
     assert diff_trees(before, after, subpath="d").count(b"diff --git") == 2
     assert diff_trees(before, after, subpath="./d/e/f").count(b"diff --git") == 1
     assert diff_trees(before, after, subpath="a").count(b"diff --git") == 1
@@ -244,7 +245,9 @@ def test_files_without_a_common_line_take_bounded_time(before: Path, after: Path
     one = b"".join(b"%d\n" % (number * 7919 % 1000) for number in range(count))
     two = b"".join(b"%d\n" % (number * 104729 % 997) for number in range(count))
     write_tree(before, {"f": ("100644", one), "lf": ("100644", b"\n" * 9_000_000 + b"x\n"), "k": ("100644", b"")})
-    write_tree(after, {"f": ("100644", two), "lf": ("100644", b"x\n" + b"\n" * 9_000_000), "k": ("100644", b"a\n" * 10**6)})
+    write_tree(
+        after, {"f": ("100644", two), "lf": ("100644", b"x\n" + b"\n" * 9_000_000), "k": ("100644", b"a\n" * 10**6)}
+    )
     started = time.monotonic()
     patch = diff_trees(before, after)
     assert time.monotonic() - started < 20
@@ -297,3 +300,33 @@ def test_depth_beyond_any_path_length_is_named_once(before: Path, after: Path) -
 )
 def test_names_are_quoted_as_git_does(path: bytes, quoted: bytes) -> None:
     assert quote_path(path) == quoted
+
+
+AS_NOBODY = """
+import os, stat, sys
+from pathlib import Path
+from fbench.engine.records.diff import diff_trees
+base = Path(sys.argv[1])
+os.setgid(65534)
+os.setuid(65534)
+(base / "before").mkdir()
+(base / "after/d").mkdir(parents=True)
+(base / "after/d/f").write_text("text\\n")
+for name in ("after/d/f", "after/d", "after"):
+    (base / name).chmod(0)
+patch = diff_trees(base / "before", base / "after")
+assert stat.S_IMODE((base / "after").stat().st_mode) == 0
+(base / "after").chmod(0o700)
+assert stat.S_IMODE((base / "after/d").stat().st_mode) == 0
+print(patch.decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_what_its_owner_locked_is_compared_all_the_same() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        Path(base).chmod(0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, base], capture_output=True, text=True, check=False, cwd="/"
+        )
+    assert "+++ b/d/f\n@@ -0,0 +1 @@\n+text\n" in done.stdout, done.stderr

@@ -370,6 +370,19 @@ async def test_no_index_is_no_run_but_runs_without_an_index_are_told(tmp_path: P
         await query_runs(tmp_path)
 
 
+async def test_an_archived_index_in_a_folder_nobody_may_write_to_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_index(tmp_path) as index:
+        await index.run_finished(make_result(), tmp_path / "run-1")
+    tmp_path.chmod(0o555)  # noqa: ASYNC240 - a test
+    monkeypatch.setattr(os, "access", lambda *_arguments, **_keywords: False)  # for root every folder is writable
+    before = sorted(path.name for path in tmp_path.iterdir())  # noqa: ASYNC240 - a test
+    assert [run.run_id for run in await query_runs(tmp_path)] == ["run-1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == [INDEX]  # noqa: ASYNC240 - a test
+    tmp_path.chmod(0o755)  # noqa: ASYNC240 - a test
+
+
 async def test_words_in_a_filter_are_values_and_no_sql(tmp_path: Path) -> None:
     async with open_index(tmp_path) as index:
         await index.run_finished(make_result(), tmp_path / "run-1")

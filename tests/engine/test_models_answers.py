@@ -85,7 +85,7 @@ def check_usable(reply: ModelReply) -> None:
 
 
 @given(JSON | near_answers(), st.sampled_from([200, 200, 204, 301, 400, 429, 500, 599, 999]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1500, deadline=None)
 def test_any_json_is_a_reply_or_a_failed_attempt(document: object, status: int) -> None:
     with contextlib.suppress(AttemptFailed):
         check_usable(read(document, status))
@@ -184,6 +184,7 @@ def test_usage_is_read_or_refused_as_a_whole(raw: object, usage: Usage | None) -
         ({}, ""),
         ({"content": [{"type": "text", "text": "a"}, {"type": "image_url"}, "b", None, {"text": "c"}]}, "abc"),
         ({"content": {"type": "text", "text": "a"}}, "a"),
+        ({"content": [{"type": {"odd": []}, "text": "a"}, {"type": [], "text": "b"}]}, ""),
         ({"content": None, "refusal": "I will not."}, "I will not."),
         ({"content": 7}, ""),
         ({"content": "lone \ud800 and nul \x00"}, "lone \ufffd and nul \x00"),

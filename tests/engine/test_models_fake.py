@@ -190,10 +190,10 @@ async def test_the_estimate_is_the_next_turns_usage(tmp_path: Path) -> None:
         ("turns:\n- content: 5\n", "{}:2: turns[0].content: Input should be a valid string, not 5"),
         ("", "{}:1: the file is empty"),
         ("just text", "{}:1: the script: Input should be a valid dictionary"),
-        ("turns: [\n", "{}:2: no valid YAML"),
+        ("turns:\n- content: b: c\n", "{}:2: no valid YAML"),
         ("turns: \x07", "{}:1: the character"),
         ("turns: [{content: a}]\nloop: 0o17\nloop: true", "{}:3: loop: key given twice"),
-        ("[" * 100_000, "{}:1: nested deeper than 40 levels"),
+        pytest.param("[" * 100_000, "{}:1: nested deeper than 40 levels", id="deep"),
     ],
 )
 async def test_a_broken_script_is_told_by_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:

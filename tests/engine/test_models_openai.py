@@ -343,6 +343,16 @@ async def test_settings_of_the_sdk_in_the_environment_are_not_sent(
     assert request.headers["authorization"] == "Bearer none"
 
 
+async def test_a_server_on_this_machine_is_asked_past_the_proxy(
+    loopback: "LoopbackServer", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert (await ask(loopback)).content == "Hello."
+
+
 @pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1/"])
 async def test_openai_itself_needs_a_key(base_url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not-passed-so-not-used")

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,7 +254,7 @@ async def test_a_cost_cap_on_an_unpriced_model_is_refused_before_anything_is_wri
     make_task: "MakeTask", tmp_path: Path
 ) -> None:
     options = RunOptions(
-        task=make_task(), model="openai/no-such-model", sandbox="local", runs_dir=tmp_path / "runs", max_cost="1"
+        task=make_task(), model="openai/no-such-model", sandbox="local", runs_dir=tmp_path / "runs", max_cost=Decimal(1)
     )
     async with Engine(environ={"OPENAI_API_KEY": "sk-test-key"}) as engine:
         with pytest.raises(UsageError, match="no price"):

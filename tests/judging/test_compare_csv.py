@@ -153,10 +153,20 @@ def test_one_row_that_differs_in_any_order_names_its_cell() -> None:
 
 def test_an_unreadable_output_is_a_difference_and_an_unreadable_reference_is_not_judged() -> None:
     huge = b"a\n" + b"x" * 200_000 + b"\n"
-    assert "the output is no CSV" in compare("csv", b"a\n1\n", huge, PLAIN).summary
+    assert "the output cannot be compared as CSV" in compare("csv", b"a\n1\n", huge, PLAIN).summary
     with pytest.raises(ReferenceRefused, match="field larger"):
         compare("csv", huge, b"a\n1\n", PLAIN)
     assert compare("csv", huge, huge, PLAIN).is_equal
+
+
+def test_millions_of_rows_for_a_small_reference_are_refused_at_once() -> None:
+    for tolerance in (PLAIN, ANY_ORDER):
+        found = compare("csv", REFERENCE, b"region,total\n" + b"x,1\n" * 1_000_000, tolerance)
+        assert found.differences == (
+            "the output cannot be compared as CSV: it has 10004 rows or more, far above the reference",
+        )
+        assert not compare("text", b"x", b"\n" * 1_000_000 + b"x", Tolerance(strip=False)).is_equal
+        assert not compare("json", b"[1]", b"[" + b"1," * 1_000_000 + b"1]", tolerance).is_equal
 
 
 cells = st.one_of(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fbench.engine.seams import CheckOutcome
 from fbench.judging.evidence import as_json
-from fbench.judging.metrics import ALMOST_ONE, judge_metric
+from fbench.judging.metrics import judge_metric
+from fbench.judging.scoring import ALMOST_ONE
 from fbench.tasks.manifest import MetricCheck
 
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbench.engine.results import CheckResult, CheckStatus
-from fbench.judging.metrics import ALMOST_ONE
-from fbench.judging.scoring import composite_score, make_verdict
+from fbench.judging.scoring import ALMOST_ONE, composite_score, make_verdict
 
 
 def result(

@@ -52,7 +52,8 @@ exploits: ["exploits/*.sh"]
     assert messages(write_task(text)) == [
         "task.yaml:1: id: 'other' is not the name of the task's folder, which is 'small'; rename one of the two",
         (
-            "task.yaml:2: titel: unknown key; did you mean 'title'? valid keys here: id, title, description, difficulty, "
+            "task.yaml:2: titel: unknown key; did you mean 'title'? valid keys here: id, title, "
+            "description, difficulty, "
             "domain, tags, environment, model, agent, tools, budget, grader, solution, exploits"
         ),
         'task.yaml:3: title: must be a text, found the number 2024; put it in quotes: "2024"',
@@ -71,13 +72,15 @@ exploits: ["exploits/*.sh"]
         ),
         "task.yaml:13: agent.max_turns: -3 is out of range: must be above 0",
         (
-            "task.yaml:15: budget.tokens: must be a whole number, found the text '6e4'; write 60000 (YAML reads an exponent "
+            "task.yaml:15: budget.tokens: must be a whole number, found the text '6e4'; write 60000 "
+            "(YAML reads an exponent "
             "only after a decimal point)"
         ),
         "task.yaml:16: budget.wall_time_s: must be a number, found the text '600'; write 600, without quotes",
         "task.yaml:17: budget.cost_usd: -1 is out of range: must be at least 0",
         (
-            "task.yaml:20: grader.checks[0].treshold: unknown key; did you mean 'threshold'? valid keys here: id, weight, "
+            "task.yaml:20: grader.checks[0].treshold: unknown key; did you mean 'threshold'? valid keys "
+            "here: id, weight, "
             "gating, timeout_s, type, command, path, metric, op, threshold, baseline"
         ),
         (
@@ -180,7 +183,7 @@ CASES = [
     ),
     (
         "environment: {services: {db: {image: a, healthcheck: {}}}}",
-        "environment.services.db.healthcheck: the key 'command' is missing; add `command:`",
+        "environment.services.db.healthcheck.command: is required, but missing; add `command:`",
     ),
     # values with rules of their own
     (
@@ -242,12 +245,12 @@ CHECK_CASES = [
     (
         "path: a",
         (
-            "the key 'type' is missing; allowed: file_present, command_exit_zero, metric_check, sql_check, "
+            "is required, but missing; add `type:`; allowed: file_present, command_exit_zero, metric_check, sql_check, "
             "reference_output, llm_rubric"
         ),
-        "",
+        ".type",
     ),
-    ("type: file_present", "the key 'path' is missing; add `path:`", ""),
+    ("type: file_present", "is required, but missing; add `path:`", ".path"),
     ("type: file_present, path: ../a", "'../a' must be a relative path that stays inside, without '..'", ".path"),
     ("type: file_present, path: /a", "'/a' must be a relative path that stays inside, without '..'", ".path"),
     (
@@ -323,7 +326,7 @@ CHECK_CASES = [
     ),
     (
         "type: llm_rubric, rubric: workspace/r.md",
-        ("'workspace/r.md' must lie in grader/; move it to grader/, which the agent never sees"),
+        ("'workspace/r.md' lies in workspace/, which the agent sees; move it to grader/, which the agent never sees"),
         ".rubric",
     ),
     ("type: llm_rubric, rubric: grader/r.md, votes: 0", "0 is out of range: must be above 0", ".votes"),
@@ -357,7 +360,7 @@ def test_weights_that_are_all_zero_are_told(write_task: WriteTask, minimal: str)
 
 def test_a_missing_key_is_told_with_the_line_of_its_parent(write_task: WriteTask, minimal: str) -> None:
     assert messages(write_task(minimal.replace("difficulty: easy\n", ""))) == [
-        "task.yaml:1: the key 'difficulty' is missing; add `difficulty:`; allowed: easy, medium, hard"
+        "task.yaml:1: difficulty: is required, but missing; add `difficulty:`; allowed: easy, medium, hard"
     ]
     text = minimal.replace("  prompt: prompt.md", "  max_turns: 3")
     assert messages(write_task(text, name="other").parent / "other")[1:] == [

@@ -1,0 +1,242 @@
+"""What doctor asks others: the Docker engine, Compose, and the endpoint that serves models."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+
+from fbench.engine.commands.doctor_machine import Finding
+
+if TYPE_CHECKING:
+    import httpx
+
+PATIENCE_S = 10.0
+"""For one answer: a local engine takes milliseconds, a far endpoint a second or two."""
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MODELS_SHOWN = 5
+DEFAULT_DOCKER_SOCKET = "/var/run/docker.sock"
+
+_NOT_YET = "this version of fbench has no docker sandbox yet, so nothing needs it"
+_SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class DockerHost(NamedTuple):
+    """Where the Docker engine is, and who says so; `is_configured` when the user named it."""
+
+    address: str
+    origin: str
+    is_configured: bool
+
+
+class _Answer(NamedTuple):
+    status: int
+    content_type: str
+    location: str
+    body: bytes
+
+
+def find_docker_host(environ: Mapping[str, str], home: Path) -> DockerHost:
+    """The engine as Docker's own command line finds it: DOCKER_HOST, then the context, then the default socket.
+
+    Raises:
+        OSError, ValueError: the context that is chosen cannot be read.
+    """
+    if address := environ.get("DOCKER_HOST", ""):
+        return DockerHost(address, "DOCKER_HOST", is_configured=True)
+    folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    context = environ.get("DOCKER_CONTEXT", "")
+    origin = "DOCKER_CONTEXT"
+    config = folder / "config.json"
+    if not context and config.is_file():
+        context = str(json.loads(config.read_text(encoding="utf-8")).get("currentContext") or "")
+        origin = str(config)
+    if not context or context == "default":
+        return DockerHost(f"unix://{DEFAULT_DOCKER_SOCKET}", "the default", is_configured=False)
+    meta = folder / "contexts" / "meta" / hashlib.sha256(context.encode()).hexdigest() / "meta.json"
+    address = str(json.loads(meta.read_text(encoding="utf-8"))["Endpoints"]["docker"]["Host"])
+    return DockerHost(address, f"the context {context!r} of {origin}", is_configured=True)
+
+
+async def look_at_docker(environ: Mapping[str, str], home: Path) -> Finding:
+    """Whether the Docker engine answers."""
+    try:
+        host = find_docker_host(environ, home)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        detail = f"the configured docker context cannot be read: {type(error).__name__}: {error}"
+        return Finding(name="docker", status="fault", detail=detail, advice="`docker context ls` shows what there is")
+    scheme, _, rest = host.address.partition("://")
+    where = f"{host.address} ({host.origin})"
+    if scheme == "unix" and not host.is_configured and not await anyio.Path(rest).exists():
+        detail = f"no engine: there is no {rest}"
+        return Finding(name="docker", status="missing", detail=detail, advice=f"install Docker Engine; {_NOT_YET}")
+    if scheme not in {"unix", "tcp", "http", "https"}:
+        detail = f"{where} is not asked: doctor speaks unix:// and tcp:// only"
+        return Finding(name="docker", status="missing", detail=detail, advice=_NOT_YET)
+    if scheme == "unix" and await anyio.Path(rest).exists() and not os.access(rest, os.R_OK | os.W_OK):
+        advice = "add yourself to the group that owns the socket (usually `docker`) and log in again"
+        return Finding(name="docker", status="fault", detail=f"{where} may not be used by you", advice=advice)
+    return await _ask_docker(scheme, rest, where)
+
+
+async def look_at_compose() -> Finding:
+    """Whether `docker compose` is there."""
+    advice = f"install the plugin docker-compose-plugin; {_NOT_YET}"
+    program = shutil.which("docker")
+    if program is None:
+        return Finding(name="compose", status="missing", detail="no `docker` in PATH", advice=advice)
+    command = [program, "compose", "version", "--short"]
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            done = await anyio.run_process(command, check=False, stdin=DEVNULL)
+    except TimeoutError:
+        return Finding(name="compose", status="fault", detail=f"`docker compose version`: nothing in {PATIENCE_S:g} s")
+    except OSError as error:
+        return Finding(name="compose", status="fault", detail=f"{program} cannot be started: {error.strerror or error}")
+    version = done.stdout.decode(errors="replace").strip()
+    if done.returncode != 0 or not re.match(r"v?\d+\.", version):
+        return Finding(name="compose", status="missing", detail="docker has no compose plugin", advice=advice)
+    return Finding(name="compose", status="ok", detail=f"{version.splitlines()[0]}; {_NOT_YET}")
+
+
+async def look_at_key(environ: Mapping[str, str]) -> Finding:
+    """Whether there is a key for the models' server. It is never shown."""
+    key = environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        advice = "set OPENAI_API_KEY in the environment or in .env; fake models and most local servers need none"
+        return Finding(name="key", status="missing", detail="OPENAI_API_KEY is not set", advice=advice)
+    if not _SENDABLE_KEY.fullmatch(key):
+        detail = "OPENAI_API_KEY holds characters that no HTTP header can carry"
+        return Finding(name="key", status="fault", detail=detail, advice="copy it again")
+    return Finding(name="key", status="ok", detail="OPENAI_API_KEY is set")
+
+
+async def look_at_endpoint(base_url: str | None, environ: Mapping[str, str]) -> Finding:
+    """Ask the endpoint for its models; without a base URL the provider's own, if there is a key for it."""
+    from fbench.engine.models.openai import DEFAULT_BASE_URL  # noqa: PLC0415 - one name, kept in one place
+
+    key = environ.get("OPENAI_API_KEY", "").strip()
+    if not base_url and not key:
+        advice = "name a server with --base-url or OPENAI_BASE_URL, or set OPENAI_API_KEY; fake models need neither"
+        return Finding(name="endpoint", status="missing", detail="none configured, none asked", advice=advice)
+    if key and not _SENDABLE_KEY.fullmatch(key):
+        return Finding(name="endpoint", status="missing", detail="not asked: the key cannot be sent (see key)")
+    url = (base_url or DEFAULT_BASE_URL).strip().rstrip("/")
+    shown = _without_secrets(url)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = await _get(f"{url}/models", headers=headers)
+    except _Unreachable as problem:
+        why = str(problem).replace(key, "***") if key else str(problem)
+        advice = "look at the address (with its /v1?), the server and your network"
+        return Finding(name="endpoint", status="fault", detail=f"{shown} gave no answer: {why}", advice=advice)
+    return _read_models(answer, shown)
+
+
+def _read_models(answer: _Answer, shown: str) -> Finding:
+    """What the answer to `GET /models` says of the endpoint."""
+
+    def fault(problem: str, advice: str) -> Finding:
+        return Finding(name="endpoint", status="fault", detail=f"{shown} {problem}", advice=advice)
+
+    if answer.status in {401, 403}:
+        return fault(f"refused the key (HTTP {answer.status})", "set the right OPENAI_API_KEY for this server")
+    if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP's own classes
+        target = _without_secrets(answer.location) or "elsewhere"
+        return fault(f"redirects to {target} (HTTP {answer.status})", "use the address it names, with its /v1")
+    if answer.status in {404, 405}:
+        return fault(f"has no /models (HTTP {answer.status})", "is the base URL complete? It usually ends in /v1")
+    if answer.status != 200:  # noqa: PLR2004 - HTTP's own
+        return fault(f"answered HTTP {answer.status}", "the server is up but not well: look at its log")
+    try:
+        document: Any = json.loads(answer.body)
+        data = document["data"]
+        names = [str(model["id"]) for model in data if model.get("id")]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        kind = answer.content_type or "no content type"
+        return fault(f"answered with no list of models ({kind})", "is the base URL complete? It usually ends in /v1")
+    listed = [re.sub(r"[^\x20-\x7e]", "?", name)[:100] for name in names]
+    first = ", ".join(listed[:MODELS_SHOWN]) + (", ..." if len(listed) > MODELS_SHOWN else "")
+    detail = f"{shown} serves {len(listed)} models: {first}" if listed else f"{shown} answers and lists no model"
+    return Finding(name="endpoint", status="ok", detail=detail, facts={"models": listed})
+
+
+async def _ask_docker(scheme: str, rest: str, where: str) -> Finding:
+    def fault(problem: str) -> Finding:
+        advice = f"is the engine running? `docker info` says more; {_NOT_YET}"
+        return Finding(name="docker", status="fault", detail=f"{where} {problem}", advice=advice)
+
+    socket = rest if scheme == "unix" else None
+    address = "http://docker" if socket else f"{'https' if scheme == 'https' else 'http'}://{rest}"
+    try:
+        answer = await _get(f"{address}/version", socket=socket)
+    except _Unreachable as problem:
+        return fault(f"gave no answer: {problem}")
+    try:
+        version = json.loads(answer.body)
+        detail = f"Docker Engine {version['Version']} (API {version['ApiVersion']}) at {where}; {_NOT_YET}"
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return fault(f"is no Docker engine (HTTP {answer.status})")
+    return Finding(name="docker", status="ok", detail=detail)
+
+
+class _Unreachable(Exception):
+    """No answer came; the text says why."""
+
+
+async def _get(url: str, *, headers: Mapping[str, str] | None = None, socket: str | None = None) -> _Answer:
+    """One bounded GET, redirects not followed. Raises _Unreachable."""
+    import httpx  # noqa: PLC0415 - heavy, and for this only
+
+    _check_address(url)
+    transport = httpx.AsyncHTTPTransport(uds=socket) if socket else None
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S, headers=headers) as client:
+                return await _read_bounded(client, url)
+    except (TimeoutError, httpx.TimeoutException) as error:
+        msg = f"nothing within {PATIENCE_S:g} s"
+        raise _Unreachable(msg) from error
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, TypeError) as error:
+        raise _Unreachable(str(error) or type(error).__name__) from error
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        msg = "it is no address of a server, which is like http://127.0.0.1:8000/v1"
+        raise _Unreachable(msg)
+
+
+async def _read_bounded(client: "httpx.AsyncClient", url: str) -> _Answer:
+    async with client.stream("GET", url) as response:
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                msg = f"its answer is longer than {MAX_BODY_BYTES} bytes"
+                raise _Unreachable(msg)
+            parts.append(part)
+        kind, location = response.headers.get("content-type", ""), response.headers.get("location", "")
+        return _Answer(response.status_code, kind, location, b"".join(parts))
+
+
+def _without_secrets(url: str) -> str:
+    """The address without user, password and query, which may be secret."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return "an address that cannot be read"

@@ -1,0 +1,227 @@
+"""Choosing a sandbox, limits without groups, owners, and what is swept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from fbench.engine.errors import UsageError
+from fbench.engine.seams import Limits
+from fbench.sandboxes import cgroups, limits, surroundings, watching
+from fbench.sandboxes.choose import SandboxChoice, choose_sandbox
+from fbench.sandboxes.owners import Owner
+from fbench.sandboxes.sweep import make_scratch_folder, remove_tree, sweep_scratch
+from fbench.tasks.manifest import Environment
+
+PLAIN = Environment()
+SERVICES = Environment.model_validate({"services": {"db": {"image": "postgres"}}})
+ONLINE = Environment.model_validate({"network": {"allow": ["internet"]}})
+CONTAINER = Environment(container_only=True)
+
+
+async def _usable() -> str | None:
+    return None
+
+
+async def _unusable() -> str | None:
+    return "bubblewrap is not in PATH"
+
+
+async def test_auto_prefers_isolation() -> None:
+    for is_fake in (True, False):
+        choice = await choose_sandbox("auto", PLAIN, model_is_fake=is_fake, probe_bubblewrap=_usable)
+        assert choice == SandboxChoice("bubblewrap")
+
+
+async def test_a_fake_model_without_bubblewrap_runs_locally_with_a_warning() -> None:
+    choice = await choose_sandbox("auto", PLAIN, model_is_fake=True, probe_bubblewrap=_unusable)
+    assert choice.kind == "local"
+    assert "bubblewrap is not in PATH" in str(choice.warning)
+
+
+async def test_a_real_model_never_runs_unisolated_unasked() -> None:
+    with pytest.raises(UsageError, match="apt-get install bubblewrap"):
+        await choose_sandbox("auto", PLAIN, model_is_fake=False, probe_bubblewrap=_unusable)
+    asked = await choose_sandbox("local", PLAIN, model_is_fake=False, probe_bubblewrap=_unusable)
+    assert asked.kind == "local"
+    assert "without isolation" in str(asked.warning)
+
+
+@pytest.mark.parametrize("requested", ["auto", "bubblewrap", "local"])
+@pytest.mark.parametrize(
+    ("environment", "word"), [(SERVICES, "Compose"), (ONLINE, "Compose"), (CONTAINER, "container_only")]
+)
+async def test_what_needs_containers_never_falls_back(requested: str, environment: Environment, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        await choose_sandbox(requested, environment, model_is_fake=True, probe_bubblewrap=_usable)
+
+
+@pytest.mark.parametrize(("requested", "word"), [("docker", "does not ship"), ("vm", "auto, docker, bubblewrap")])
+async def test_unknown_and_absent_kinds_are_refused(requested: str, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        await choose_sandbox(requested, PLAIN, model_is_fake=True, probe_bubblewrap=_usable)
+
+
+async def test_an_asked_for_but_unusable_bubblewrap_is_refused() -> None:
+    with pytest.raises(UsageError, match="not in PATH"):
+        await choose_sandbox("bubblewrap", PLAIN, model_is_fake=True, probe_bubblewrap=_unusable)
+
+
+def test_without_groups_rlimits_do_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "make_groups", lambda _: None)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    asked = Limits(cpus=1.5, memory_bytes=100, pids=7, disk_bytes=50)
+    found = limits.enforce(asked, own_user_namespace=False)
+    assert found.how == {"cpus": "affinity", "memory": "rlimit", "pids": "rlimit", "disk": "watched"}
+    assert found.rlimits == {"RLIMIT_CORE": 0, "RLIMIT_DATA": 100, "RLIMIT_NPROC": 7, "RLIMIT_FSIZE": 50}
+    assert len(found.cpus) == 2
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert limits.enforce(asked, own_user_namespace=True).how["pids"] == ""
+    assert set(limits.enforce(Limits(), own_user_namespace=True).how.values()) == {""}
+
+
+async def test_what_is_described_is_what_a_sandbox_does(open_local: Any) -> None:
+    described = await limits.describe_enforcement(own_user_namespace=False)
+    asked = Limits(cpus=1.0, memory_bytes=1 << 30, pids=64, disk_bytes=1 << 30)
+    async with open_local(limits=asked) as sandbox:
+        assert sandbox.capabilities.limits == described
+
+
+def test_both_versions_of_groups_are_found(tmp_path: Path) -> None:
+    memory, unified = tmp_path / "memory", tmp_path / "unified"
+    (memory / "job").mkdir(parents=True)
+    (unified / "user" / "job").mkdir(parents=True)
+    for folder, subtree in ((unified / "user" / "job", ""), (unified / "user", "cpu memory pids")):
+        (folder / "cgroup.controllers").write_text("cpu memory pids io")
+        (folder / "cgroup.subtree_control").write_text(subtree)
+    mounts, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    mounts.write_text(
+        f"35 31 0:32 / {memory} rw - cgroup cgroup rw,memory\n"
+        f"41 31 0:38 /user {unified / 'user'} rw - cgroup2 cgroup2 rw\n1 0 8:1 / / rw - ext4 /dev/x rw\n"
+    )
+    own.write_text("4:memory:/job\n1:name=systemd:/\n0::/user/job\n")
+    found = cgroups.find_hierarchies(mounts, own)
+    assert (found[0].version, found[0].parent, found[0].controllers) == (1, memory / "job", frozenset({"memory"}))
+    assert {(h.version, h.parent) for h in found[1:]} >= {(2, unified / "user")}
+    assert cgroups.find_hierarchies(tmp_path / "nothing", own) == ()
+
+
+async def test_version_2_groups_get_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_mkdir = Path.mkdir
+
+    def mkdir(folder: Path, *args: Any, **more: Any) -> None:
+        real_mkdir(folder, *args, **more)
+        for name in ("cgroup.procs", "memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"):
+            (folder / name).touch()
+        (folder / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    where = cgroups.Hierarchy(2, tmp_path, frozenset(cgroups.CONTROLLERS))
+    groups = cgroups.make_groups(Limits(cpus=0.5, memory_bytes=1000, pids=5), (where,))
+    assert groups is not None
+    folder = groups.folders["memory"]
+    assert (folder / "memory.max").read_text() == "1000"
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    assert (folder / "pids.max").read_text() == str(5 + cgroups.OWN_PIDS)
+    assert groups.count_oom_kills() == 2
+
+
+def test_owners_are_told_alive_from_dead() -> None:
+    me = Owner.this_process()
+    assert Owner.parse(str(me)) == me
+    assert Owner.from_file_name(me.as_file_name()) == me
+    assert me.is_alive()
+    assert not Owner(me.host, me.pid, me.start + 1).is_alive()
+    assert Owner("elsewhere", 1, 1).is_alive()
+    for nonsense in ("", "a", "a:b:c", ":1:2", "1:2"):
+        assert Owner.parse(nonsense) is None
+
+
+def test_folders_of_dead_owners_are_swept_and_no_others(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fbench.sandboxes.sweep import make_scratch_folder;"
+        "print(make_scratch_folder(Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    dead = Path(done.stdout.strip())
+    without_file = tmp_path / f"fbench-{Owner.this_process().pid}-1-abc"
+    without_file.mkdir()
+    mine = make_scratch_folder(tmp_path)
+    other = tmp_path / "fbench-of-somebody-else"
+    other.mkdir()
+    (tmp_path / "fbench-1-1-link").symlink_to(other)
+    removed = sweep_scratch(tmp_path)
+    assert {dead, without_file} <= set(removed)
+    assert not dead.exists()
+    assert mine.is_dir()
+    assert other.is_dir()
+
+
+def test_hostile_trees_are_removed_without_leaving_them(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "link").symlink_to(outside)
+    closed = tree / "closed"
+    closed.mkdir()
+    (closed / "x").touch()
+    closed.chmod(0)
+    code = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", code], cwd=tree, check=True)
+    assert remove_tree(tree)
+    assert not tree.exists()
+    assert (outside / "kept").exists()
+
+
+def test_used_bytes_follow_no_link_and_count_hard_links_once(tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(1_000_000))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a").write_bytes(os.urandom(500_000))
+    os.link(inside / "a", inside / "b")
+    (inside / "c").symlink_to(big)
+    with (inside / "sparse").open("wb") as file:
+        file.truncate(10**9)
+    assert 500_000 <= watching.used_bytes([inside]) < 600_000
+
+
+def test_a_full_host_disk_stops_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_free_bytes", lambda _: 100)
+    assert "disk is almost full" in str(watching.DiskWatch([tmp_path], None).look())
+
+
+def test_missing_programs_get_a_shim_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(surroundings, "scripts_folder", lambda: tmp_path / "empty")
+    assert surroundings.write_shims(tmp_path / "shims")
+    for program, arguments, expected in (("python", ["-c", "print(1)"], "1"), ("pytest", ["--version"], "pytest")):
+        done = subprocess.run([tmp_path / "shims" / program, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(expected)
+
+
+async def test_groups_of_dead_owners_are_swept() -> None:
+    asked = Limits(memory_bytes=1 << 30, pids=64)
+    code = (
+        "from fbench.sandboxes.cgroups import make_groups; from fbench.engine.seams import Limits;"
+        "g = make_groups(Limits(memory_bytes=1 << 30, pids=64));"
+        "print(*(set(g.folders.values()) if g else ()), sep='\\n')"
+    )
+    done = await anyio.run_process([sys.executable, "-c", code])
+    left = [Path(line) for line in done.stdout.decode().split()]
+    mine = cgroups.make_groups(asked)
+    assert bool(left) == (mine is not None)
+    assert all(folder.is_dir() for folder in left)
+    assert set(left) <= set(cgroups.sweep_groups())
+    assert not any(folder.exists() for folder in left)
+    if mine is not None:
+        assert all(folder.is_dir() for folder in mine.folders.values())
+        await mine.remove()
+        assert not any(folder.exists() for folder in mine.folders.values())
