@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fbench.engine.seams import Model, OpenSandbox, Sandbox, SandboxSpec
 
 RECORD_GRACE_S = 20.0
+MOST_DIFF_BYTES = 64 * 1024**2
+"""Of workspace.diff; what is left out is said at its end. The whole work is in workspace_final."""
 
 T = TypeVar("T")
 
@@ -126,7 +128,8 @@ class Run:
                 price=plan.price,
                 budget=self.budget,
                 sandbox=sandbox,
-                workspace=ConfinedFolder(self.spec.workspace, sandbox.workspace),
+                # Prompts say /workspace; `local` shows the folder under its host path and takes both.
+                workspace=ConfinedFolder(self.spec.workspace, sandbox.workspace, (plan.manifest.environment.workdir,)),
                 baseline=self.baseline,
                 tools=plan.tools,
                 transcript=record.transcript,
@@ -148,7 +151,7 @@ class Run:
             entries = [{"path": entry.path, "why": entry.why} for entry in report.left_out]
             self.record.transcript.write("left_out", entries=entries)
         if self.baseline.exists():
-            diff = await _in_thread(diff_trees, self.baseline, folder.workspace_final)
+            diff = await _in_thread(_bounded_diff, self.baseline, folder.workspace_final)
             folder.workspace_diff.write_bytes(diff)
 
     async def _keep_what_is_there(self) -> None:
@@ -163,6 +166,10 @@ async def _in_thread(function: Callable[[Path, Path], T], before: Path, after: P
     """Blocking work on two folders, off the loop. A thread cannot be stopped: a cancelled caller waits for its end,
     or it would go on writing into folders that are being removed."""
     return await anyio.to_thread.run_sync(function, before, after)
+
+
+def _bounded_diff(before: Path, after: Path) -> bytes:
+    return diff_trees(before, after, max_bytes=MOST_DIFF_BYTES)
 
 
 def _fail(record: RunRecord, error: BaseException) -> None:

@@ -5,10 +5,9 @@ budget itself: it does so through a `Session`, so that every loop, also one from
 """
 
 import json
-import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
@@ -134,7 +133,7 @@ class Session:
             parts.model.estimate(request), settings.max_output_tokens, parts.price
         )
         if allowed != request.max_output_tokens:
-            request = _with_max_output(request, allowed)
+            request = replace(request, max_output_tokens=allowed)
         done = await parts.caller.call(request, turn=self.turn)
         reply, usage = done.reply, done.usage
         self.say(Message("assistant", reply.content, tool_calls=reply.tool_calls, reasoning=reply.reasoning))
@@ -218,23 +217,6 @@ class Session:
             emit_output=emit,
             notes=self._tool_notes,
         )
-
-
-def new_call_id() -> str:
-    """An id for a call that came without one."""
-    return f"call_{secrets.token_hex(8)}"
-
-
-def _with_max_output(request: ModelRequest, allowed: int) -> ModelRequest:
-    return ModelRequest(
-        messages=request.messages,
-        tools=request.tools,
-        max_output_tokens=allowed,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-        reasoning_effort=request.reasoning_effort,
-    )
 
 
 def _usage_of(tool: Tool) -> str:

@@ -98,7 +98,7 @@ class Price(Rates):
 
         >>> price = Price(input=Decimal("2.5"), cached_input=Decimal("1.25"), output=Decimal(10))
         >>> price.cost_usd(input=1000, cache_read=200, cache_write=0, output=50)
-        Decimal('0.00325')
+        Decimal('0.00325000')
         """
         rates: Rates = self
         if self.long_context is not None and input + cache_read + cache_write > self.long_context.above_input_tokens:

@@ -282,22 +282,15 @@ def run_monitor(message: dict[str, Any], fds: list[int], report_fd: int) -> NoRe
     supervisor = os.getppid()
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _prctl(PR_SET_PDEATHSIG, int(signal.SIGUSR1), 0, 0, 0)
-    error_read, error_write = os.pipe2(os.O_CLOEXEC)
     try:
         child = os.fork()
     except OSError as error:
         write_line(report_fd, {"errno": error.errno, "what": "fork"})
         os._exit(0)
     if child == 0:
-        run_command(message, fds, error_write)
-    for fd in (error_write, *fds):
+        run_command(message, fds, report_fd)
+    for fd in fds:
         os.close(fd)
-    write_line(report_fd, {"started": child})
-    fault = os.read(error_read, 4096)
-    os.close(error_read)
-    if fault:
-        os.waitpid(child, 0)
-        os.write(report_fd, fault)
     while True:
         ended = reap_one()
         if ended is None:
@@ -323,9 +316,10 @@ def end_orphaned_tree() -> NoReturn:
     os._exit(0)
 
 
-def run_command(message: dict[str, Any], fds: list[int], error_fd: int) -> NoReturn:
-    """Become the command; what prevents that is written to `error_fd` as errno and the step it happened in."""
+def run_command(message: dict[str, Any], fds: list[int], report_fd: int) -> NoReturn:
+    """Become the command. It reports its start itself, before it could kill the monitor that would, or its failure."""
     what = "stdio"
+    write_line(report_fd, {"started": os.getpid()})
     try:
         os.setsid()
         *given, out, err = fds
@@ -352,7 +346,7 @@ def run_command(message: dict[str, Any], fds: list[int], error_fd: int) -> NoRet
         )
     except BaseException as error:  # noqa: BLE001 - a forked child must never return into its parent's code
         code = (error.errno if isinstance(error, OSError) else None) or errno.EINVAL
-        write_line(error_fd, {"errno": code, "what": what})
+        write_line(report_fd, {"errno": code, "what": what})
     os._exit(127)
 
 

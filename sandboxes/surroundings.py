@@ -41,7 +41,7 @@ def scripts_folder() -> Path:
     """The folder with the programs of the environment fbench itself runs in."""
     beside = Path(sys.executable).parent
     named = Path(sysconfig.get_path("scripts"))
-    return named if (named / "python3").exists() or not (beside / "python3").exists() else beside
+    return beside if os.access(beside / "python3", os.X_OK) and not os.access(named / "python3", os.X_OK) else named
 
 
 def write_shims(folder: Path) -> bool:

@@ -65,13 +65,13 @@ def python_folders() -> tuple[Path, ...]:
     hop = Path(sys.executable)
     for _ in range(40):
         found.append(hop)
-        if not hop.is_symlink():
+        if not os.path.islink(hop):  # noqa: PTH114 - pathlib raises where we may not look
             break
         hop = Path(os.path.normpath(hop.parent / hop.readlink()))
     found.append(Path(os.path.realpath(sys.executable)))
     shown: list[Path] = []
     for path in found:
-        is_whole = path == Path("/") or not path.exists()
+        is_whole = path == Path("/") or not os.access(path, os.R_OK)
         if not is_whole and not any(path.is_relative_to(other) for other in (*shown, *map(Path, SYSTEM_FOLDERS))):
             shown.append(path)
     return tuple(shown)

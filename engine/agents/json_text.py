@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fbench.engine.agents.prompts import opening
+from fbench.engine.models.answers import new_call_id
 from fbench.engine.seams import Message, ToolCall
-from fbench.engine.session import UNUSABLE_REPLIES, CheckedCall, Refusal, Session, new_call_id
+from fbench.engine.session import UNUSABLE_REPLIES, CheckedCall, Refusal, Session
 
 MOST_OBJECTS = 1000
 """Places in a reply where an object is looked for; a reply with more braces is no call but noise."""

@@ -27,6 +27,11 @@ def bash(command: str, **arguments: Any) -> dict[str, Any]:
     return {"name": "bash", "arguments": {"command": command, **arguments}}
 
 
+def is_alive(pid: str) -> bool:
+    """Whether a process of that pid exists."""
+    return Path(f"/proc/{int(pid)}").exists()
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every line of a JSON-lines file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -82,8 +87,7 @@ async def test_a_wall_time_breach_ends_a_command_and_its_daemon(
     assert (result.status, result.kill_reason) == ("killed", "budget_exceeded:wall_time")
     assert (result.end_reason, result.passed) == (None, True)
     assert time.monotonic() - started < LONG_S / 2
-    pid = int((folder / "workspace_final" / "daemon.pid").read_text())
-    assert not Path(f"/proc/{pid}").exists()
+    assert not is_alive((folder / "workspace_final" / "daemon.pid").read_text())
     cut = next(line for line in read_lines(folder / "transcript.jsonl") if line["type"] == "tool_finished")
     assert "cut off" in cut["output"]
 
@@ -245,8 +249,7 @@ async def test_a_cancelled_caller_sees_its_cancellation_and_a_result_is_left(
     assert (finished.result.status, finished.result.score) == ("cancelled", None)
     stored = RunResult.model_validate_json((finished.folder / "result.json").read_text())
     assert stored == finished.result
-    pid = int((finished.folder / "workspace_final" / "shell.pid").read_text())
-    assert not Path(f"/proc/{pid}").exists()
+    assert not is_alive((finished.folder / "workspace_final" / "shell.pid").read_text())
     assert not (scratch_root() / finished.folder.name).exists()
 
 
