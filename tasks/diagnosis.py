@@ -180,7 +180,8 @@ def _adapter(model: type[Frozen], key: str) -> TypeAdapter[Any]:
     annotation: Any = info.annotation
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return TypeAdapter(annotation)
-    return TypeAdapter(Annotated[annotation, info], config=ConfigDict(strict=True))
+    annotated: Any = Annotated[annotation, info]  # made while running, so no type checker can follow
+    return TypeAdapter(annotated, config=ConfigDict(strict=True))
 
 
 @cache
