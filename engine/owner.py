@@ -1,35 +1,69 @@
-"""Who owns what a run makes: `host:pid:start`, told apart from a later process that got the same pid."""
+"""Who owns a thing that outlives its process: the mark `host:pid:start`, and whether that process still lives."""
 
 import os
-import socket
-from functools import lru_cache
+import platform
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 
-@lru_cache(maxsize=4)
-def _identity(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}:{start_ticks(pid) or 0}"
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, told apart from a later one with the same pid by its start time (clock ticks since boot)."""
+
+    host: str
+    pid: int
+    start: int
+
+    @classmethod
+    def this_process(cls) -> Self:
+        pid = os.getpid()
+        return cls(platform.node() or "localhost", pid, _start_of(pid) or 0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The owner of a mark, None when the text is none."""
+        host, _, rest = text.strip().rpartition(":")[0].rpartition(":")
+        start = text.strip().rpartition(":")[2]
+        return cls(host, int(rest), int(start)) if host and rest.isdecimal() and start.isdecimal() else None
+
+    @classmethod
+    def from_file_name(cls, name: str) -> Self | None:
+        """The owner written by `as_file_name`; names are made and read on one host only."""
+        pid, _, start = name.partition("-")
+        if not (pid.isdecimal() and start.isdecimal()):
+            return None
+        return cls(platform.node() or "localhost", int(pid), int(start))
+
+    def as_file_name(self) -> str:
+        return f"{self.pid}-{self.start}"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.start}"
+
+    def is_alive(self) -> bool:
+        """Whether it lives, as far as can be told: a process of another host is taken for alive."""
+        if self.host != (platform.node() or "localhost"):
+            return True
+        start = _start_of(self.pid)
+        return start is not None and start == self.start
 
 
 def owner_identity() -> str:
-    """This process as `host:pid:start`; `start` is its start time in clock ticks since boot (0 without /proc)."""
-    return _identity(os.getpid())
+    """The mark of this process."""
+    return str(Owner.this_process())
 
 
-def start_ticks(pid: int) -> int | None:
-    """Field 22 of `/proc/<pid>/stat` (see proc(5)): when the process started; None when there is no such process."""
+def is_owner_alive(mark: str) -> bool:
+    """Whether the process that `mark` names still lives. A text that is no mark is not of our making: left alone."""
+    owner = Owner.parse(mark)
+    return owner is None or owner.is_alive()
+
+
+def _start_of(pid: int) -> int | None:
+    """Field 22 of /proc/<pid>/stat; None for a process that is gone or a zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return int(stat.rpartition(b")")[2].split()[19])
-
-
-def is_owner_alive(owner: str) -> bool:
-    """Whether the process that `owner` names still runs. One of another host counts as alive: it cannot be asked."""
-    try:
-        host, pid, start = owner.rsplit(":", 2)
-        named = int(pid), int(start)
-    except ValueError:
-        return True  # not of our making: leave it alone
-    return host != socket.gethostname() or start_ticks(named[0]) == named[1]
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])

@@ -32,20 +32,20 @@ async def open_scratch(run_id: str) -> AsyncIterator[Path]:
     Raises:
         UsageError: the temporary folder cannot be used safely.
     """
-    folder = _make(run_id)
+    folder = make_scratch_folder(run_id)
     try:
         yield folder
     finally:
         with anyio.move_on_after(REMOVE_GRACE_S, shield=True) as grace:
-            try:
-                await anyio.to_thread.run_sync(remove_tree, folder, abandon_on_cancel=True)
-            except OSError as error:
-                log.warning("scratch.not_removed", folder=str(folder), error=str(error))
+            stuck = await anyio.to_thread.run_sync(remove_tree, folder, abandon_on_cancel=True)
+            if stuck:
+                log.warning("scratch.not_removed", folder=str(folder), why=stuck[0].why)
         if grace.cancelled_caught:
             log.error("scratch.remove_timed_out", folder=str(folder), grace_s=REMOVE_GRACE_S)
 
 
-def _make(run_id: str) -> Path:
+def make_scratch_folder(run_id: str) -> Path:
+    """A new scratch folder with its owner's mark; whoever makes it removes it. Raises UsageError."""
     root = scratch_root()
     try:
         root.mkdir(mode=0o700, exist_ok=True)

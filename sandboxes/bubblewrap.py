@@ -188,20 +188,19 @@ def _folder_arguments(spec: SandboxSpec, workspace: str, shims: Path | None) -> 
     secrets = [path for path in (Path("/proc", name) for name in COVERED_PROC) if path.exists()]
     arguments += _cover_arguments([(str(path), path.is_dir()) for path in secrets])
     arguments += ["--perms", "1777", "--size", str(shared), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - its own
-    for path in python_folders():
-        arguments += ["--ro-bind", str(path), str(path)]
     arguments += ["--ro-bind", str(SUPERVISOR_FILE), f"{PROGRAMS}/supervisor.py"]
     if shims is not None:
         arguments += ["--ro-bind", str(shims), f"{PROGRAMS}/bin"]
     writable = [(spec.scratch / "home", HOME), (spec.scratch / "tmp", TMP), (spec.workspace, workspace)]
     for source, place in writable:
         arguments += ["--bind", str(source), place]
+    for path in python_folders():
+        arguments += ["--ro-bind", str(path), str(path)]
     readable = [(mount.source, f"/{mount.name}") for mount in spec.mounts]
     for source, place in readable:
         arguments += ["--ro-bind", str(source), place]
     programs = [(path, str(path)) for path in (*python_folders(), *map(Path, (*SYSTEM_FOLDERS, *SYSTEM_LINKS)))]
-    arguments += _cover_arguments([(place, True) for place, _ in covered(own_folders(), programs)])
-    arguments += _cover_arguments(covered(spec.hidden, [*programs, *writable, *readable]))
+    arguments += _cover_arguments(covered([*own_folders(), *spec.hidden], [*programs, *writable, *readable]))
     return [*arguments, "--remount-ro", "/", "--chdir", "/"]
 
 

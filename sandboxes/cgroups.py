@@ -12,8 +12,8 @@ from uuid import uuid4
 import anyio
 
 from fbench.engine.logs import get_logger
+from fbench.engine.owner import Owner
 from fbench.engine.seams import Limits
-from fbench.sandboxes.owners import Owner
 
 PREFIX = "fbench-"
 REMOVE_PATIENCE_S = 3.0

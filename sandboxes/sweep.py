@@ -1,96 +1,49 @@
-"""Scratch folders with an owner, and removing those whose owner is dead."""
+"""Removes what runs of dead owners left on this machine: scratch folders and control groups."""
 
-import os
-import shutil
-import subprocess
-import tempfile
+import stat
+import time
 from pathlib import Path
 
 from fbench.engine.logs import get_logger
+from fbench.engine.owner import is_owner_alive
+from fbench.engine.records.copying import remove_tree
+from fbench.engine.scratch import OWNER_FILE, scratch_root
 from fbench.sandboxes.cgroups import sweep_groups
-from fbench.sandboxes.owners import Owner
 
-PREFIX = "fbench-"
-OWNER_FILE = "owner"
-REMOVE_PATIENCE_S = 120.0
+OWNERLESS_S = 600.0
+"""A folder without its owner's mark is being made, or its maker died at once; this old, it is the second."""
 
 log = get_logger(__name__)
 
 
-def make_scratch_folder(root: Path | None = None) -> Path:
-    """A new folder below `root` (the system's temporary folder) that `sweep_scratch` knows the owner of.
-
-    The owner is in its name too, so that a folder whose maker died at once is not kept for ever.
-    """
-    owner = Owner.this_process()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner.as_file_name()}-", dir=root))
-    (folder / OWNER_FILE).write_text(f"{owner}\n")
-    return folder
+def dead_folders(root: Path | None = None) -> list[Path]:
+    """Scratch folders whose owner is dead. `root` is where they lie, this user's if None. Reads only."""
+    try:
+        folders = sorted((root or scratch_root()).iterdir())
+    except OSError:
+        return []
+    return [folder for folder in folders if _is_dead(folder)]
 
 
 def sweep_scratch(root: Path | None = None) -> list[Path]:
-    """Remove the scratch folders and control groups that dead owners left; gives those removed. Blocking.
-
-    Args:
-        root: where the scratch folders are; the system's temporary folder if None.
-    """
+    """Remove the scratch folders and control groups of dead owners; gives those removed. Blocking."""
     removed = []
-    for folder in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*-*-*")):
-        owner = _owner_of(folder)
-        if owner is not None and not owner.is_alive() and folder.is_dir() and not folder.is_symlink():
-            if remove_tree(folder):
-                removed.append(folder)
-            else:
-                log.warning("scratch.remove_failed", folder=str(folder))
+    for folder in dead_folders(root):
+        if stuck := remove_tree(folder):
+            log.warning("scratch.not_removed", folder=str(folder), why=stuck[0].why)
+        else:
+            removed.append(folder)
     return [*removed, *sweep_groups()]
 
 
-def remove_tree(folder: Path) -> bool:
-    """Remove a folder an agent wrote in: closed folders, links, thousands of levels. Whether it is gone. Blocking."""
-    if not os.path.lexists(folder):
-        return True
-    _open_up(folder)
-    remover = shutil.which("rm", path="/usr/bin:/bin")
-    if remover is None:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        # rm walks relative to open folders, as deep as it goes; shutil.rmtree recurses and stops at a thousand levels.
-        try:
-            subprocess.run(  # noqa: S603 - our own words and a path after --
-                [remover, "-rf", "--one-file-system", "--", os.path.abspath(folder)],  # noqa: PTH100 - keeps a link
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=REMOVE_PATIENCE_S,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-    return not os.path.lexists(folder)
-
-
-def _open_up(folder: Path) -> None:
-    """Give ourselves the right to enter every folder, following no link."""
-    if os.getuid() == 0:
-        return
-    queue = [os.fspath(folder)]
-    while queue:
-        path = queue.pop()
-        try:
-            os.chmod(  # noqa: PTH101 - pathlib cannot refuse links
-                path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks
-            )
-            with os.scandir(path) as entries:
-                queue += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except (OSError, NotImplementedError):
-            continue  # gone, not ours or too deep: `rm` says in the end whether that mattered
-
-
-def _owner_of(folder: Path) -> Owner | None:
-    """By the file inside, which an agent cannot reach, else by the name."""
+def _is_dead(folder: Path) -> bool:
     try:
-        with open(folder / OWNER_FILE, "rb") as file:  # noqa: PTH123 - reads a bounded part
-            owner = Owner.parse(file.read(1000).decode(errors="replace"))
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            return False
+        with (folder / OWNER_FILE).open("rb") as file:
+            return not is_owner_alive(file.read(1000).decode(errors="replace"))
+    except FileNotFoundError:
+        return folder.is_dir() and time.time() - status.st_mtime > OWNERLESS_S
     except OSError:
-        owner = None
-    return owner or Owner.from_file_name("-".join(folder.name.removeprefix(PREFIX).split("-")[:2]))
+        return False

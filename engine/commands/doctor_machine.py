@@ -185,18 +185,6 @@ def _version_of(package: str) -> str:
 
 
 def _dead_folders() -> list[str]:
-    from fbench.engine.owner import is_owner_alive  # noqa: PLC0415 - it alone needs these
-    from fbench.engine.scratch import OWNER_FILE, scratch_root  # noqa: PLC0415
+    from fbench.sandboxes.sweep import dead_folders  # noqa: PLC0415 - it alone needs this
 
-    dead = []
-    root = scratch_root()
-    for owner_file in [*root.glob(f"*/{OWNER_FILE}"), *root.parent.glob(f"fbench-*-*/{OWNER_FILE}")]:
-        try:
-            if owner_file.is_symlink() or not owner_file.is_file():
-                continue
-            owner = owner_file.read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
-            continue  # gone, or of another user
-        if not is_owner_alive(owner):
-            dead.append(str(owner_file.parent))
-    return sorted(dead)
+    return [str(folder) for folder in dead_folders()]
