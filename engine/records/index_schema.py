@@ -34,6 +34,7 @@ CLOSE_GRACE_S = BUSY_S + 5.0
 """Closing waits for the statement under way, which may itself wait for the lock."""
 
 _LOCK_RETRY_S = 0.05
+_THREAD_POLL_S = 0.002
 
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -170,7 +171,13 @@ async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aios
     connection: aiosqlite.Connection | None = None
     with _told(path):
         with anyio.CancelScope(shield=True):  # opening takes no lock; one cut off would leave a file handle behind
-            connection = await opening
+            try:
+                connection = await opening
+            except sqlite3.Error:
+                # aiosqlite tells its thread to stop and does not wait for it; left alone, it may outlive the loop.
+                while opening._thread.is_alive():  # noqa: SLF001 - there is no public way to wait
+                    await anyio.sleep(_THREAD_POLL_S)
+                raise
     assert connection is not None  # a shield by itself swallows nothing
     try:
         with _told(path):
