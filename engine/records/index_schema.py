@@ -175,7 +175,7 @@ async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aios
                 connection = await opening
             except sqlite3.Error:
                 # aiosqlite tells its thread to stop and does not wait for it; left alone, it may outlive the loop.
-                while opening._thread.is_alive():  # noqa: SLF001 - there is no public way to wait
+                while opening._thread.is_alive():  # noqa: ASYNC110, SLF001 - there is no other way to wait
                     await anyio.sleep(_THREAD_POLL_S)
                 raise
     assert connection is not None  # a shield by itself swallows nothing
