@@ -35,7 +35,7 @@ def enforce(limits: Limits, *, own_user_namespace: bool) -> Enforcement:
     groups = make_groups(limits)
     grouped = set(groups.folders) if groups else set()
     rlimits: dict[str, int] = {"RLIMIT_CORE": 0}
-    how = dict.fromkeys(("cpus", "memory", "pids", "disk"), "")
+    how: dict[str, str] = dict.fromkeys(("cpus", "memory", "pids", "disk"), "")
     cpus: frozenset[int] = frozenset()
     if limits.memory_bytes is not None:
         how["memory"] = "cgroup" if "memory" in grouped else "rlimit"

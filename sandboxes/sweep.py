@@ -39,11 +39,14 @@ def sweep_scratch(root: Path | None = None) -> list[Path]:
 def _is_dead(folder: Path) -> bool:
     try:
         status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode):
-            return False
+    except OSError:
+        return False
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    try:
         with (folder / OWNER_FILE).open("rb") as file:
             return not is_owner_alive(file.read(1000).decode(errors="replace"))
     except FileNotFoundError:
-        return folder.is_dir() and time.time() - status.st_mtime > OWNERLESS_S
+        return time.time() - status.st_mtime > OWNERLESS_S
     except OSError:
         return False
