@@ -26,7 +26,7 @@ class RunOptions(BaseModel):
     """One run; the command line's option names with underscores. None means: as the manifest says.
 
     `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
-    environment when the run starts. `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
+    environment when the run starts. `image_map` pairs an image a task names with the one to use. `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +45,7 @@ class RunOptions(BaseModel):
     max_model_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted = DEFAULT_MODEL_WAIT_S
     seed: int | None = None
     prices: Path | None = None
+    image_map: tuple[tuple[str, str], ...] = ()
     attempt: Annotated[int, Field(ge=1)] = 1
     suite_run_id: str | None = None
 

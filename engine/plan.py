@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
+from fbench.engine.owner import owner_identity
 from fbench.engine.registry import load
-from fbench.engine.seams import SandboxSpec, Tool
+from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:
     from fbench.engine.models.names import ModelSpec
@@ -115,8 +116,18 @@ def sandbox_spec(plan: RunPlan, run_id: str, scratch: Path) -> SandboxSpec:
         ),
         mounts=mounts,
         hidden=(plan.task.folder, plan.options.runs_dir.absolute()),
-        image=environment.image,
-        network_allow=environment.network.allow,
+    )
+
+
+def site_spec(plan: RunPlan, run_id: str, scratch: Path) -> SiteSpec:
+    """What all sandboxes of a run share."""
+    return SiteSpec(
+        run_id=run_id,
+        owner=owner_identity(),
+        task_folder=plan.task.folder,
+        environment=plan.manifest.environment,
+        scratch=scratch / "site",
+        image_map=dict(plan.options.image_map),
     )
 
 

@@ -33,8 +33,10 @@ BUILT_IN: Mapping[Group, Mapping[str, str]] = MappingProxyType(
         ),
         "sandboxes": MappingProxyType(
             {
-                "local": "fbench.sandboxes.local:open_sandbox",
-                "bubblewrap": "fbench.sandboxes.bubblewrap:open_sandbox",
+                "local": "fbench.sandboxes.local:open_site",
+                "bubblewrap": "fbench.sandboxes.bubblewrap:open_site",
+                "docker": "fbench.sandboxes.docker:open_site",
+                "compose": "fbench.sandboxes.compose:open_site",
             }
         ),
     }

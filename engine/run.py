@@ -14,7 +14,7 @@ from fbench.engine.errors import RunError
 from fbench.engine.logs import get_logger
 from fbench.engine.models.calls import ModelCaller, RetryPolicy
 from fbench.engine.options import limits_of, model_wait_s
-from fbench.engine.plan import RunPlan, sandbox_spec
+from fbench.engine.plan import RunPlan, sandbox_spec, site_spec
 from fbench.engine.prepare import prepare_sandbox
 from fbench.engine.record import RunRecord
 from fbench.engine.records.copying import copy_tree
@@ -27,7 +27,7 @@ from fbench.judging.judge import JudgeRequest, judge_workspace
 if TYPE_CHECKING:
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
-    from fbench.engine.seams import Model, OpenSandbox, Sandbox, SandboxSpec
+    from fbench.engine.seams import Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
 
 RECORD_GRACE_S = 20.0
 MOST_DIFF_BYTES = 64 * 1024**2
@@ -43,12 +43,15 @@ async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Ind
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
     try:
         record.start()
+        record.enter("preparing")
         await index.run_started(record.started_run(), record.folder.path)
         async with open_scratch(record.folder.run_id) as scratch:
             spec = sandbox_spec(plan, record.folder.run_id, scratch)
-            run = Run(plan, model, record, budget, spec, load("sandboxes", plan.sandbox), scratch / "baseline")
-            await run.work()
-            await run.judge(scratch)
+            open_site: OpenSite = load("sandboxes", plan.sandbox)
+            async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
+                run = Run(plan, model, record, budget, spec, open_sandbox, scratch / "baseline")
+                await run.work()
+                await run.judge(scratch)
     except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
         _fail(record, error)
     except BaseException:
@@ -75,7 +78,6 @@ class Run:
 
     async def work(self) -> None:
         """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
-        self.record.enter("preparing")
         await _in_thread(copy_tree, self.plan.task.folder / "workspace", self.spec.workspace)
         try:
             async with self.open_sandbox(self.spec) as sandbox:

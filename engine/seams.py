@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fbench.engine.confine import ConfinedFolder
     from fbench.engine.results import CheckStatus, Tier
+    from fbench.tasks.manifest import Environment
 
 # ---------------------------------------------------------------------------------------------------------- sandboxes
 
@@ -60,8 +61,6 @@ class SandboxSpec:
     limits: Limits = Limits()
     mounts: tuple[Mount, ...] = ()
     hidden: tuple[Path, ...] = ()
-    image: str | None = None
-    network_allow: tuple[str, ...] = ()
     purpose: Literal["agent", "grader", "validate"] = "agent"
 
 
@@ -150,6 +149,33 @@ class Sandbox(Protocol):
 
 
 OpenSandbox = Callable[[SandboxSpec], AbstractAsyncContextManager[Sandbox]]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSpec:
+    """What all sandboxes of one run have in common: the agent's and those that judge.
+
+    Attributes:
+        run_id: labels and log lines carry it.
+        owner: `host:pid:start` of the process that runs it, for labels.
+        task_folder: where `build` and `files` of the environment are found.
+        environment: the manifest's.
+        scratch: host folder of the run for files the site needs; belongs to the caller.
+        image_map: image names to use in place of those the task names.
+    """
+
+    run_id: str
+    owner: str
+    task_folder: Path
+    environment: "Environment"
+    scratch: Path
+    image_map: Mapping[str, str] = field(default_factory=dict)
+
+
+OpenSite = Callable[[SiteSpec], AbstractAsyncContextManager[OpenSandbox]]
+"""Makes ready what a run's sandboxes share (images, a network, services up and healthy) and gives what opens them.
+The registry's `sandboxes` are of this kind. Opening gives a live site or leaves nothing behind; closing is bounded.
+Raises SandboxFailed."""
 
 # ------------------------------------------------------------------------------------------------------------- models
 

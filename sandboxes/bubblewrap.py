@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import anyio
 
 from fbench.engine.errors import SandboxFailed
-from fbench.engine.seams import Capabilities, SandboxSpec
+from fbench.engine.seams import Capabilities, OpenSandbox, SandboxSpec, SiteSpec
 from fbench.sandboxes.limits import enforce
 from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
 from fbench.sandboxes.local import make_workdir
@@ -103,9 +103,6 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     program = shutil.which("bwrap")
     if program is None:
         msg = f"bubblewrap (the program `bwrap`) is not in PATH: {INSTALL_HINT}"
-        raise SandboxFailed(msg)
-    if spec.network_allow:
-        msg = "the bubblewrap sandbox has no network, and the task asks for one (`environment.network.allow`)"
         raise SandboxFailed(msg)
     workspace, below = split_workdir(spec.workdir)
     _check_place(workspace)
@@ -212,3 +209,12 @@ def _cover_arguments(places: Sequence[tuple[str, bool]]) -> list[str]:
         else:
             arguments += ["--ro-bind", os.devnull, place]
     return arguments
+
+
+@asynccontextmanager
+async def open_site(spec: SiteSpec) -> AsyncIterator[OpenSandbox]:
+    """Nothing to make ready: each sandbox stands alone. Raises SandboxFailed for a task with services or a network."""
+    if spec.environment.needs_compose:
+        msg = "the bubblewrap sandbox has neither services nor a network, and the task asks for them: use Compose"
+        raise SandboxFailed(msg)
+    yield open_sandbox

@@ -11,7 +11,7 @@ import anyio
 
 from fbench.engine.errors import SandboxFailed
 from fbench.engine.logs import get_logger
-from fbench.engine.seams import Capabilities, ExecRequest, SandboxSpec
+from fbench.engine.seams import Capabilities, ExecRequest, OpenSandbox, SandboxSpec, SiteSpec
 from fbench.sandboxes.limits import enforce
 from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
 from fbench.sandboxes.supervised import SupervisedSandbox, Surroundings, open_supervised, require_linux
@@ -118,3 +118,12 @@ def _marked(needle: bytes) -> list[int]:
             except OSError:
                 continue  # gone, or another user's
     return found
+
+
+@asynccontextmanager
+async def open_site(spec: SiteSpec) -> AsyncIterator[OpenSandbox]:
+    """Nothing to make ready: each sandbox stands alone. Raises SandboxFailed for a task with services."""
+    if spec.environment.services:
+        msg = "the local sandbox has no services, and the task asks for them: use Compose"
+        raise SandboxFailed(msg)
+    yield open_sandbox

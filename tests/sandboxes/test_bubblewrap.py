@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from fbench.engine.errors import SandboxFailed
-from fbench.engine.seams import Limits, Mount, SandboxSpec
+from fbench.engine.seams import Limits, Mount, SandboxSpec, SiteSpec
 from fbench.sandboxes import bubblewrap, visible
+from fbench.sandboxes.bubblewrap import open_site
+from fbench.tasks.manifest import Environment
 
 EVERYWHERE = "cat /proc/[0-9]*/environ /proc/self/environ 2>/dev/null; env; cat /proc/*/cmdline 2>/dev/null"
 
@@ -170,9 +172,10 @@ async def test_a_workdir_over_programs_is_refused(open_bubblewrap: Any, workdir:
             pass
 
 
-async def test_an_opened_network_is_refused(open_bubblewrap: Any) -> None:
+async def test_an_opened_network_is_refused(tmp_path: Path) -> None:
+    environment = Environment.model_validate({"network": {"allow": ["internet"]}})
     with pytest.raises(SandboxFailed, match="network"):
-        async with open_bubblewrap(network_allow=("internet",)):
+        async with open_site(SiteSpec("run", "owner", tmp_path, environment, tmp_path)):
             pass
 
 
