@@ -26,7 +26,8 @@ class RunOptions(BaseModel):
     """One run; the command line's option names with underscores. None means: as the manifest says.
 
     `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
-    environment when the run starts. `image_map` pairs an image a task names with the one to use. `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
+    environment when the run starts. `image_map` pairs an image that a task names with the one to use in its place.
+    `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
