@@ -1,14 +1,24 @@
 """Which sandbox a run gets: what was asked for, what the task needs, what this machine has."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fbench.engine.errors import UsageError
-from fbench.sandboxes.bubblewrap import INSTALL_HINT, probe
+from fbench.sandboxes import bubblewrap, compose_client
+from fbench.sandboxes.docker_engine import find_engine, ping
 from fbench.tasks.manifest import Environment
 
 KINDS = ("auto", "docker", "bubblewrap", "local")
-NOT_SHIPPED = "which this version of fbench does not ship yet"
+ENGINE_HINT = "install Docker Engine (`apt-get install docker.io`, or see docs.docker.com/engine/install) and start it"
+KEEP_ANSWER_S = 5.0
+"""How long an engine's answer holds: the plans of a suite are made together, and an engine that is far away or hung
+takes seconds to say nothing."""
+
+Probe = Callable[[], Awaitable[str | None]]
+"""None when the thing is usable, else why not and what to do."""
+
+_answers: dict[str, tuple[float, str | None]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +29,27 @@ class SandboxChoice:
     warning: str | None = None
 
 
+async def probe_engine() -> str | None:
+    """None when the Docker engine answers that DOCKER_HOST or the docker context names, else why not."""
+    try:
+        address = find_engine()
+    except UsageError as error:
+        return str(error)
+    asked_at, answer = _answers.get(address.url, (-KEEP_ANSWER_S, None))
+    if time.monotonic() - asked_at >= KEEP_ANSWER_S:
+        answer = await ping(address)
+        _answers[address.url] = (time.monotonic(), answer)
+    return answer
+
+
 async def choose_sandbox(
     requested: str,
     environment: Environment,
     *,
     model_is_fake: bool,
-    probe_bubblewrap: Callable[[], Awaitable[str | None]] = probe,
+    probe_bubblewrap: Probe = bubblewrap.probe,
+    probe_engine: Probe = probe_engine,
+    probe_compose: Probe = compose_client.probe,
 ) -> SandboxChoice:
     """The sandbox for a task. Nothing is ever weaker than what was asked for or than the task needs.
 
@@ -33,6 +58,8 @@ async def choose_sandbox(
         environment: the task's.
         model_is_fake: whether the model is a `fake/*` one, whose commands the task's author wrote.
         probe_bubblewrap: None when bubblewrap is usable, else why not.
+        probe_engine: the same of the Docker engine.
+        probe_compose: the same of Docker's Compose plugin.
 
     Raises:
         UsageError: nothing here fits; it says what would.
@@ -40,24 +67,48 @@ async def choose_sandbox(
     if requested not in KINDS:
         msg = f"there is no sandbox {requested!r}: use one of {', '.join(KINDS)}"
         raise UsageError(msg)
-    if requested == "docker":
-        msg = f"--sandbox docker needs the Docker sandbox, {NOT_SHIPPED}: use bubblewrap, or local without isolation"
-        raise UsageError(msg)
-    if environment.needs_compose:
-        need = "services" if environment.services else "an opened network (environment.network.allow)"
-        what = f"the task has {need} and needs Docker Compose, {NOT_SHIPPED}"
-        msg = what if requested == "auto" else f"{what}; --sandbox {requested} cannot give it that"
-        msg += ". Choose another task"
-        raise UsageError(msg)
-    if environment.container_only:
-        msg = (
-            f"the task is `container_only` and runs in Docker alone, {NOT_SHIPPED}; --sandbox {requested} would run "
-            f"it on the host's own programs. Choose another task"
-        )
+    need = _need_of_containers(environment)
+    if requested in {"bubblewrap", "local"} and need:
+        msg = f"{need}: --sandbox {requested} cannot give it that; use --sandbox docker, or leave the choice to auto"
         raise UsageError(msg)
     if requested == "local":
         warning = None if model_is_fake else "commands of the model run on this machine without isolation"
         return SandboxChoice("local", warning)
+    no_engine = None
+    if requested in {"auto", "docker"}:
+        no_engine = await probe_engine()
+        if no_engine is None:
+            return await _choose_containers(environment, probe_compose)
+        if requested == "docker" or need:
+            why = need or "--sandbox docker was asked for"
+            msg = f"{why}, and there is no Docker engine to use: {no_engine}. If there is none yet, {ENGINE_HINT}"
+            raise UsageError(msg)
+    return await _choose_without_containers(requested, no_engine, probe_bubblewrap, model_is_fake=model_is_fake)
+
+
+def _need_of_containers(environment: Environment) -> str | None:
+    """Why a task runs in containers alone, None when it does not."""
+    if environment.services:
+        return "the task has services and needs Docker Compose"
+    if environment.network.allow:
+        return "the task opens the network (environment.network.allow) and needs Docker Compose"
+    if environment.container_only:
+        return "the task is `container_only`, so it never runs on the host's own programs"
+    return None
+
+
+async def _choose_containers(environment: Environment, probe_compose: Probe) -> SandboxChoice:
+    if not environment.needs_compose:
+        return SandboxChoice("docker")
+    if environment.services and (trouble := await probe_compose()):
+        msg = f"the task has services and needs Docker Compose: {trouble}"
+        raise UsageError(msg)
+    return SandboxChoice("compose")
+
+
+async def _choose_without_containers(
+    requested: str, no_engine: str | None, probe_bubblewrap: Probe, *, model_is_fake: bool
+) -> SandboxChoice:
     trouble = await probe_bubblewrap()
     if trouble is None:
         return SandboxChoice("bubblewrap")
@@ -69,7 +120,8 @@ async def choose_sandbox(
             "local", f"no isolation: {trouble}. The commands of this fake model run on this machine itself"
         )
     msg = (
-        f"a real model needs a sandbox that isolates it, and there is none: {trouble}. For bubblewrap, {INSTALL_HINT}; "
-        f"to run without any isolation all the same, say --sandbox local"
+        f"a real model needs a sandbox that isolates it, and there is none. Docker: {no_engine}. Bubblewrap: {trouble}."
+        f" Install one of them (bubblewrap: {bubblewrap.INSTALL_HINT}); to run without any isolation all the same, say "
+        f"--sandbox local"
     )
     raise UsageError(msg)

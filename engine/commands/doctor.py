@@ -10,6 +10,8 @@ import click
 from fbench.engine.commands.options import json_option, runs_dir_option
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fbench.engine.commands.doctor_machine import Finding
 
 
@@ -48,14 +50,17 @@ async def examine(base_url: str | None, runs_dir: Path) -> "list[Finding]":
     """Everything doctor looks at, in a fixed order; what waits for others is looked at together."""
     import anyio  # noqa: PLC0415 - late: `fbench --help` stays cheap
 
+    from fbench.engine.commands import doctor_docker as docker  # noqa: PLC0415
     from fbench.engine.commands import doctor_machine as machine  # noqa: PLC0415
     from fbench.engine.commands import doctor_services as services  # noqa: PLC0415
 
-    looks = [
+    looks: list[Callable[[], Awaitable[Finding]]] = [
         machine.look_at_python,
         machine.look_at_platform,
-        lambda: services.look_at_docker(os.environ, Path.home()),
-        services.look_at_compose,
+        lambda: docker.look_at_docker(os.environ),
+        docker.look_at_compose,
+        lambda: docker.look_at_images(os.environ),
+        lambda: docker.look_at_docker_limits(os.environ),
         machine.look_at_bubblewrap,
         machine.look_at_limits,
         lambda: services.look_at_key(os.environ),
@@ -65,6 +70,7 @@ async def examine(base_url: str | None, runs_dir: Path) -> "list[Finding]":
         machine.look_at_mle,
         lambda: machine.look_at_index(runs_dir),
         machine.look_at_leftovers,
+        lambda: docker.look_at_docker_leftovers(os.environ),
     ]
     found: list[Finding | None] = [None] * len(looks)
 

@@ -44,11 +44,11 @@ async def look_at_python() -> Finding:
 
 
 async def look_at_platform() -> Finding:
-    """The system; sandboxes of this version need Linux."""
+    """The system; bubblewrap and local need Linux."""
     detail = f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} processors"
     if platform.system() == "Linux":
         return Finding(name="platform", status="ok", detail=detail)
-    advice = "the sandboxes bubblewrap and local need Linux: use a Linux machine or a virtual one"
+    advice = "the sandboxes bubblewrap and local need Linux: elsewhere use Docker"
     return Finding(name="platform", status="missing", detail=detail, advice=advice)
 
 
@@ -65,11 +65,9 @@ async def look_at_bubblewrap() -> Finding:
     if problem is None:
         return Finding(name="bubblewrap", status="ok", detail="usable: agents run isolated")
     if shutil.which("bwrap") is None:
-        advice = (
-            "install it, on Debian or Ubuntu: apt-get install bubblewrap; without it only fake models run, in `local`"
-        )
+        advice = "install it, on Debian or Ubuntu: apt-get install bubblewrap; without it, real models need Docker"
         return Finding(name="bubblewrap", status="missing", detail="no `bwrap` in PATH", advice=advice)
-    advice = "without a working one only fake models run, in the sandbox `local`"
+    advice = "without a working one, real models need Docker"
     return Finding(name="bubblewrap", status="fault", detail=problem, advice=advice)
 
 

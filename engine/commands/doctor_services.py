@@ -1,13 +1,8 @@
-"""What doctor asks others: the Docker engine, Compose, and the endpoint that serves models."""
+"""What doctor asks of models: the key, and the endpoint that serves them."""
 
-import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,18 +18,8 @@ PATIENCE_S = 10.0
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MODELS_SHOWN = 5
-DEFAULT_DOCKER_SOCKET = "/var/run/docker.sock"
 
-_NOT_YET = "this version of fbench has no docker sandbox yet, so nothing needs it"
 _SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
-
-
-class DockerHost(NamedTuple):
-    """Where the Docker engine is, and who says so; `is_configured` when the user named it."""
-
-    address: str
-    origin: str
-    is_configured: bool
 
 
 class _Answer(NamedTuple):
@@ -42,69 +27,6 @@ class _Answer(NamedTuple):
     content_type: str
     location: str
     body: bytes
-
-
-def find_docker_host(environ: Mapping[str, str], home: Path) -> DockerHost:
-    """The engine as Docker's own command line finds it: DOCKER_HOST, then the context, then the default socket.
-
-    Raises:
-        OSError, ValueError: the context that is chosen cannot be read.
-    """
-    if address := environ.get("DOCKER_HOST", ""):
-        return DockerHost(address, "DOCKER_HOST", is_configured=True)
-    folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
-    context = environ.get("DOCKER_CONTEXT", "")
-    origin = "DOCKER_CONTEXT"
-    config = folder / "config.json"
-    if not context and config.is_file():
-        context = str(json.loads(config.read_text(encoding="utf-8")).get("currentContext") or "")
-        origin = str(config)
-    if not context or context == "default":
-        return DockerHost(f"unix://{DEFAULT_DOCKER_SOCKET}", "the default", is_configured=False)
-    meta = folder / "contexts" / "meta" / hashlib.sha256(context.encode()).hexdigest() / "meta.json"
-    address = str(json.loads(meta.read_text(encoding="utf-8"))["Endpoints"]["docker"]["Host"])
-    return DockerHost(address, f"the context {context!r} of {origin}", is_configured=True)
-
-
-async def look_at_docker(environ: Mapping[str, str], home: Path) -> Finding:
-    """Whether the Docker engine answers."""
-    try:
-        host = find_docker_host(environ, home)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        detail = f"the configured docker context cannot be read: {type(error).__name__}: {error}"
-        return Finding(name="docker", status="fault", detail=detail, advice="`docker context ls` shows what there is")
-    scheme, _, rest = host.address.partition("://")
-    where = f"{host.address} ({host.origin})"
-    if scheme == "unix" and not host.is_configured and not await anyio.Path(rest).exists():
-        detail = f"no engine: there is no {rest}"
-        return Finding(name="docker", status="missing", detail=detail, advice=f"install Docker Engine; {_NOT_YET}")
-    if scheme not in {"unix", "tcp", "http", "https"}:
-        detail = f"{where} is not asked: doctor speaks unix:// and tcp:// only"
-        return Finding(name="docker", status="missing", detail=detail, advice=_NOT_YET)
-    if scheme == "unix" and await anyio.Path(rest).exists() and not os.access(rest, os.R_OK | os.W_OK):
-        advice = "add yourself to the group that owns the socket (usually `docker`) and log in again"
-        return Finding(name="docker", status="fault", detail=f"{where} may not be used by you", advice=advice)
-    return await _ask_docker(scheme, rest, where)
-
-
-async def look_at_compose() -> Finding:
-    """Whether `docker compose` is there."""
-    advice = f"install the plugin docker-compose-plugin; {_NOT_YET}"
-    program = shutil.which("docker")
-    if program is None:
-        return Finding(name="compose", status="missing", detail="no `docker` in PATH", advice=advice)
-    command = [program, "compose", "version", "--short"]
-    try:
-        with anyio.fail_after(PATIENCE_S):
-            done = await anyio.run_process(command, check=False, stdin=DEVNULL)
-    except TimeoutError:
-        return Finding(name="compose", status="fault", detail=f"`docker compose version`: nothing in {PATIENCE_S:g} s")
-    except OSError as error:
-        return Finding(name="compose", status="fault", detail=f"{program} cannot be started: {error.strerror or error}")
-    version = done.stdout.decode(errors="replace").strip()
-    if done.returncode != 0 or not re.match(r"v?\d+\.", version):
-        return Finding(name="compose", status="missing", detail="docker has no compose plugin", advice=advice)
-    return Finding(name="compose", status="ok", detail=f"{version.splitlines()[0]}; {_NOT_YET}")
 
 
 async def look_at_key(environ: Mapping[str, str]) -> Finding:
@@ -169,38 +91,18 @@ def _read_models(answer: _Answer, shown: str) -> Finding:
     return Finding(name="endpoint", status="ok", detail=detail, facts={"models": listed})
 
 
-async def _ask_docker(scheme: str, rest: str, where: str) -> Finding:
-    def fault(problem: str) -> Finding:
-        advice = f"is the engine running? `docker info` says more; {_NOT_YET}"
-        return Finding(name="docker", status="fault", detail=f"{where} {problem}", advice=advice)
-
-    socket = rest if scheme == "unix" else None
-    address = "http://docker" if socket else f"{'https' if scheme == 'https' else 'http'}://{rest}"
-    try:
-        answer = await _get(f"{address}/version", socket=socket)
-    except _Unreachable as problem:
-        return fault(f"gave no answer: {problem}")
-    try:
-        version = json.loads(answer.body)
-        detail = f"Docker Engine {version['Version']} (API {version['ApiVersion']}) at {where}; {_NOT_YET}"
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return fault(f"is no Docker engine (HTTP {answer.status})")
-    return Finding(name="docker", status="ok", detail=detail)
-
-
 class _Unreachable(Exception):
     """No answer came; the text says why."""
 
 
-async def _get(url: str, *, headers: Mapping[str, str] | None = None, socket: str | None = None) -> _Answer:
+async def _get(url: str, *, headers: Mapping[str, str]) -> _Answer:
     """One bounded GET, redirects not followed. Raises _Unreachable."""
     import httpx  # noqa: PLC0415 - heavy, and for this only
 
     _check_address(url)
-    transport = httpx.AsyncHTTPTransport(uds=socket) if socket else None
     try:
         with anyio.fail_after(PATIENCE_S):
-            async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S, headers=headers) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S, headers=headers) as client:
                 return await _read_bounded(client, url)
     except (TimeoutError, httpx.TimeoutException) as error:
         msg = f"nothing within {PATIENCE_S:g} s"

@@ -1,6 +1,5 @@
 """`fbench doctor`: real servers on loopback and on a Unix socket, a real index, the real machine."""
 
-import hashlib
 import json
 import os
 import socketserver
@@ -16,19 +15,21 @@ from click.testing import CliRunner, Result
 
 from fbench.engine.commands import doctor_machine, doctor_services
 from fbench.engine.commands.doctor import doctor
-from fbench.engine.commands.doctor_machine import Finding, look_at_disk, look_at_index, look_at_leftovers
-from fbench.engine.commands.doctor_services import (
-    find_docker_host,
+from fbench.engine.commands.doctor_docker import (
     look_at_compose,
     look_at_docker,
-    look_at_endpoint,
-    look_at_key,
+    look_at_docker_leftovers,
+    look_at_docker_limits,
+    look_at_images,
 )
+from fbench.engine.commands.doctor_machine import Finding, look_at_disk, look_at_index, look_at_leftovers
+from fbench.engine.commands.doctor_services import look_at_endpoint, look_at_key
 from fbench.engine.owner import owner_identity
 from fbench.engine.records.index import open_index
 from fbench.engine.records.index_schema import INDEX
 from fbench.engine.records.reading import StartedRun
 from fbench.engine.scratch import scratch_root
+from fbench.sandboxes import compose_client, docker_engine, docker_sweep
 
 KEY = "sk-very-secret-1234"
 Serve = Callable[..., str]
@@ -182,17 +183,33 @@ async def test_a_key_is_noticed_and_never_shown() -> None:
     assert (unsent.status, "schl" in unsent.model_dump_json()) == ("missing", False)
 
 
+INFO: dict[str, Any] = {
+    "ServerVersion": "20.10.5",
+    "ApiVersion": "1.41",
+    "CgroupVersion": "2",
+    "CpuCfsQuota": True,
+    "MemoryLimit": True,
+    "PidsLimit": False,
+}
+"""What the small server answers to every question."""
+
+
 async def test_a_docker_engine_is_asked_through_its_socket(serve: Serve, tmp_path: Path) -> None:
-    serve({"Version": "20.10.5", "ApiVersion": "1.41"}, socket=tmp_path / "d.sock")
-    found = await look_at_docker({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, tmp_path)
+    serve(INFO, socket=tmp_path / "d.sock", headers={"Content-Type": "application/json"})
+    env = {"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}
+    found = await look_at_docker(env)
     assert found.status == "ok"
-    assert "Docker Engine 20.10.5 (API 1.41)" in found.detail
-    assert "no docker sandbox yet" in found.detail
+    assert "Docker Engine 20.10.5" in found.detail
+    assert "DOCKER_HOST" in found.detail
+    limits = await look_at_docker_limits(env)
+    assert limits.facts == {"cpus": "cgroup", "memory": "cgroup", "pids": "", "disk": "watched", "network": "namespace"}
+    assert (limits.status, "for pids" in limits.advice) == ("missing", True)
 
 
 async def test_a_docker_engine_may_listen_on_tcp(serve: Serve, tmp_path: Path) -> None:
-    address = serve({"Version": "24", "ApiVersion": "1.43"}).removeprefix("http://").removesuffix("/v1")
-    assert (await look_at_docker({"DOCKER_HOST": f"tcp://{address}"}, tmp_path)).status == "ok"
+    url = serve(INFO, headers={"Content-Type": "application/json"})
+    address = url.removeprefix("http://").removesuffix("/v1")
+    assert (await look_at_docker({"DOCKER_HOST": f"tcp://{address}"})).status == "ok"
 
 
 async def test_a_configured_docker_engine_that_does_not_answer_is_a_fault(serve: Serve, tmp_path: Path) -> None:
@@ -204,32 +221,43 @@ async def test_a_configured_docker_engine_that_does_not_answer_is_a_fault(serve:
         f"unix://{tmp_path}/other.sock",
         "tcp://127.0.0.1:1",
     ):
-        found = await look_at_docker({"DOCKER_HOST": address}, tmp_path)
+        found = await look_at_docker({"DOCKER_HOST": address})
         assert found.status == "fault", address
-        assert address in found.detail
+        assert address.partition("://")[2] in found.detail
+        for look in (look_at_images, look_at_docker_limits, look_at_docker_leftovers):
+            other = await look({"DOCKER_HOST": address})
+            assert (other.status, "see docker" in other.detail) == ("missing", True), (address, other)
 
 
 async def test_no_docker_at_all_is_missing_and_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_services, "DEFAULT_DOCKER_SOCKET", str(tmp_path / "none.sock"))
-    found = await look_at_docker({}, tmp_path)
-    assert (found.status, "install Docker" in found.advice) == ("missing", True)
-    assert (await look_at_docker({"DOCKER_HOST": "ssh://box"}, tmp_path)).status == "missing"
+    monkeypatch.setattr(docker_engine, "DEFAULT_ENGINE", f"unix://{tmp_path}/none.sock")
+    nobody = {"HOME": str(tmp_path)}
+    found = await look_at_docker(nobody)
+    assert (found.status, "install Docker Engine" in found.advice) == ("missing", True)
+    assert (await look_at_images(nobody)).status == "missing"
 
 
-async def test_the_docker_context_is_followed(tmp_path: Path) -> None:
-    folder = tmp_path / ".docker"
-    meta = folder / "contexts" / "meta" / hashlib.sha256(b"work").hexdigest()
-    meta.mkdir(parents=True)
-    (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "unix:///run/w.sock"}}}))
-    (folder / "config.json").write_text(json.dumps({"currentContext": "work"}))
-    assert find_docker_host({}, tmp_path)[0] == "unix:///run/w.sock"
-    assert find_docker_host({"DOCKER_CONTEXT": "default"}, tmp_path)[0] == "unix:///var/run/docker.sock"
-    assert find_docker_host({"DOCKER_HOST": "tcp://h:1"}, tmp_path)[0] == "tcp://h:1"
-    assert find_docker_host({"DOCKER_CONFIG": str(tmp_path / "no")}, tmp_path).is_configured is False
-    for broken in ({"DOCKER_CONTEXT": "gone"}, {}):
-        found = await look_at_docker(broken, tmp_path)
-        assert found.status == "fault"
-        (folder / "config.json").write_text("[]")
+async def test_an_unusable_docker_context_is_a_fault(tmp_path: Path) -> None:
+    for broken in ({"DOCKER_CONTEXT": "gone"}, {"DOCKER_HOST": "ssh://box"}):
+        found = await look_at_docker({"HOME": str(tmp_path), **broken})
+        assert (found.status, "docker context ls" in found.advice) == ("fault", True)
+
+
+async def test_leftovers_on_the_engine_are_counted(
+    monkeypatch: pytest.MonkeyPatch, serve: Serve, tmp_path: Path
+) -> None:
+    async def find(_docker: object) -> list[docker_sweep.Leftover]:
+        return [
+            docker_sweep.Leftover("container", "1", "fbench-a"),
+            docker_sweep.Leftover("container", "2", "fbench-b"),
+            docker_sweep.Leftover("network", "3", "fbench-c"),
+        ]
+
+    serve(INFO, socket=tmp_path / "d.sock", headers={"Content-Type": "application/json"})
+    monkeypatch.setattr(docker_sweep, "find_leftovers", find)
+    found = await look_at_docker_leftovers({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"})
+    assert "2 containers, 1 networks of dead runs" in found.detail
+    assert (found.facts["leftovers"][2], "fbench clean" in found.advice) == ("network fbench-c", True)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +276,7 @@ async def test_compose_is_asked_for_its_version(
     program.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(doctor_services, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(compose_client, "PROBE_PATIENCE_S", 1.0)
     assert (await look_at_compose()).status == status
 
 
@@ -304,6 +332,8 @@ def test_the_command_tells_everything_as_text_and_as_json(tmp_path: Path, serve:
         "platform",
         "docker",
         "compose",
+        "images",
+        "docker limits",
         "bubblewrap",
         "limits",
         "key",
@@ -313,6 +343,7 @@ def test_the_command_tells_everything_as_text_and_as_json(tmp_path: Path, serve:
         "extra mle",
         "index",
         "leftovers",
+        "docker leftovers",
     ]
     assert items["endpoint"]["facts"]["models"] == ["tiny"]
     assert items["platform"]["status"] == "ok"

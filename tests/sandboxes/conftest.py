@@ -1,17 +1,24 @@
-"""What the sandbox tests share: opening either kind, running a command to its end, looking for processes."""
+"""What the sandbox tests share: opening any kind, running a command to its end, looking for processes."""
 
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import anyio
 import pytest
 
+from fbench.engine.owner import owner_identity
 from fbench.engine.seams import ExecExit, ExecRequest, Sandbox, SandboxSpec
 from fbench.sandboxes import bubblewrap, local
+from fbench.sandboxes.docker import open_container_sandbox
+from fbench.sandboxes.docker_engine import open_container_host, ping
+
+IMAGE = "fbench/base:1"
+"""What the containers of these tests are made of; `.ci/machine.sh` makes it."""
 
 
 class Done(NamedTuple):
@@ -35,12 +42,47 @@ async def _bubblewrap_or_skip() -> None:
         pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
-@pytest.fixture(params=["local", "bubblewrap"])
-async def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
+async def _docker_or_skip() -> None:
+    trouble = await ping()
+    if trouble is not None:
+        if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
+            pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
+        pytest.skip(f"NOT TESTED HERE: {trouble}")
+
+
+async def _ready(name: str) -> str:
     if name == "bubblewrap":
         await _bubblewrap_or_skip()
+    elif name.startswith("docker"):
+        await _docker_or_skip()
     return name
+
+
+@pytest.fixture(params=["local", "bubblewrap", "docker", "docker-plain"])
+async def kind(request: pytest.FixtureRequest) -> str:
+    """`docker-plain` is docker without a supervisor, as with an image that has no Python."""
+    return await _ready(request.param)
+
+
+@pytest.fixture(params=["local", "bubblewrap", "docker"])
+async def supervised_kind(request: pytest.FixtureRequest) -> str:
+    return await _ready(request.param)
+
+
+@pytest.fixture(params=["docker", "docker-plain"])
+async def docker_kind(request: pytest.FixtureRequest) -> str:
+    return await _ready(request.param)
+
+
+@pytest.fixture(params=["local", "bubblewrap"])
+async def host_kind(request: pytest.FixtureRequest) -> str:
+    """The kinds that run the host's own programs."""
+    return await _ready(request.param)
+
+
+@pytest.fixture
+async def needs_docker() -> None:
+    await _docker_or_skip()
 
 
 @pytest.fixture
@@ -54,29 +96,63 @@ def spec(tmp_path: Path) -> SandboxSpec:
     return SandboxSpec(run_id="r", workspace=tmp_path / "workspace", scratch=tmp_path / "scratch")
 
 
-def _opener(spec: SandboxSpec, module: Any) -> Opener:
-    from dataclasses import replace
-
+def _opener(spec: SandboxSpec, name: str) -> Opener:
     def open_it(**changes: Any) -> AbstractAsyncContextManager[Sandbox]:
-        opened: AbstractAsyncContextManager[Sandbox] = module.open_sandbox(replace(spec, **changes))
+        changed = replace(spec, **changes)
+        if name.startswith("docker"):
+            return _open_docker(changed, has_supervisor=name == "docker")
+        opened: AbstractAsyncContextManager[Sandbox]
+        opened = (local if name == "local" else bubblewrap).open_sandbox(changed)
         return opened
 
     return open_it
 
 
+@asynccontextmanager
+async def _open_docker(spec: SandboxSpec, *, has_supervisor: bool) -> AsyncIterator[Sandbox]:
+    async with (
+        open_container_host() as host,
+        open_container_sandbox(
+            host, spec, image=IMAGE, owner=owner_identity(), has_supervisor=has_supervisor
+        ) as sandbox,
+    ):
+        assert hasattr(sandbox, "_link") == has_supervisor
+        yield sandbox
+
+
 @pytest.fixture
 def opener(spec: SandboxSpec, kind: str) -> Opener:
-    return _opener(spec, {"local": local, "bubblewrap": bubblewrap}[kind])
+    return _opener(spec, kind)
+
+
+@pytest.fixture
+def supervised_opener(spec: SandboxSpec, supervised_kind: str) -> Opener:
+    return _opener(spec, supervised_kind)
+
+
+@pytest.fixture
+def docker_opener(spec: SandboxSpec, docker_kind: str) -> Opener:
+    return _opener(spec, docker_kind)
+
+
+@pytest.fixture
+def host_opener(spec: SandboxSpec, host_kind: str) -> Opener:
+    return _opener(spec, host_kind)
 
 
 @pytest.fixture
 def open_bubblewrap(spec: SandboxSpec, needs_bubblewrap: None) -> Opener:
-    return _opener(spec, bubblewrap)
+    return _opener(spec, "bubblewrap")
 
 
 @pytest.fixture
 def open_local(spec: SandboxSpec) -> Opener:
-    return _opener(spec, local)
+    return _opener(spec, "local")
+
+
+@pytest.fixture
+def image() -> str:
+    return IMAGE
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fbench.engine.errors import UsageError
 from fbench.engine.owner import Owner
 from fbench.engine.scratch import make_scratch_folder, scratch_root
 from fbench.engine.seams import Limits
-from fbench.sandboxes import cgroups, limits, surroundings, watching
+from fbench.sandboxes import cgroups, choose, limits, surroundings, watching
 from fbench.sandboxes.choose import SandboxChoice, choose_sandbox
 from fbench.sandboxes.sweep import sweep_scratch
 from fbench.tasks.manifest import Environment
@@ -33,44 +33,134 @@ async def _unusable() -> str | None:
     return "bubblewrap is not in PATH"
 
 
-async def test_auto_prefers_isolation() -> None:
-    for is_fake in (True, False):
-        choice = await choose_sandbox("auto", PLAIN, model_is_fake=is_fake, probe_bubblewrap=_usable)
-        assert choice == SandboxChoice("bubblewrap")
+async def _no_engine() -> str | None:
+    return "no Docker engine at unix:///nowhere"
 
 
-async def test_a_fake_model_without_bubblewrap_runs_locally_with_a_warning() -> None:
-    choice = await choose_sandbox("auto", PLAIN, model_is_fake=True, probe_bubblewrap=_unusable)
+async def _no_compose() -> str | None:
+    return "Docker's command line has no Compose plugin: install the plugin"
+
+
+NOTHING: dict[str, Any] = {
+    "probe_engine": _no_engine,
+    "probe_compose": _no_compose,
+    "probe_bubblewrap": _unusable,
+}
+WITHOUT_DOCKER = NOTHING | {"probe_bubblewrap": _usable}
+EVERYTHING: dict[str, Any] = {"probe_engine": _usable, "probe_compose": _usable, "probe_bubblewrap": _usable}
+
+
+@pytest.mark.parametrize("is_fake", [True, False])
+async def test_auto_takes_docker_then_bubblewrap(is_fake: bool) -> None:
+    choice = await choose_sandbox("auto", PLAIN, model_is_fake=is_fake, **EVERYTHING)
+    assert choice == SandboxChoice("docker")
+    choice = await choose_sandbox("auto", PLAIN, model_is_fake=is_fake, **WITHOUT_DOCKER)
+    assert choice == SandboxChoice("bubblewrap")
+
+
+async def test_a_fake_model_without_docker_and_bubblewrap_runs_locally_with_a_warning() -> None:
+    choice = await choose_sandbox("auto", PLAIN, model_is_fake=True, **NOTHING)
     assert choice.kind == "local"
     assert "bubblewrap is not in PATH" in str(choice.warning)
 
 
 async def test_a_real_model_never_runs_unisolated_unasked() -> None:
-    with pytest.raises(UsageError, match="apt-get install bubblewrap"):
-        await choose_sandbox("auto", PLAIN, model_is_fake=False, probe_bubblewrap=_unusable)
-    asked = await choose_sandbox("local", PLAIN, model_is_fake=False, probe_bubblewrap=_unusable)
+    with pytest.raises(UsageError, match="apt-get install bubblewrap") as caught:
+        await choose_sandbox("auto", PLAIN, model_is_fake=False, **NOTHING)
+    assert "unix:///nowhere" in str(caught.value)
+    asked = await choose_sandbox("local", PLAIN, model_is_fake=False, **NOTHING)
     assert asked.kind == "local"
     assert "without isolation" in str(asked.warning)
 
 
-@pytest.mark.parametrize("requested", ["auto", "bubblewrap", "local"])
+@pytest.mark.parametrize("requested", ["auto", "docker"])
+@pytest.mark.parametrize(
+    ("environment", "kind"), [(PLAIN, "docker"), (CONTAINER, "docker"), (SERVICES, "compose"), (ONLINE, "compose")]
+)
+async def test_what_the_task_needs_decides_between_docker_and_compose(
+    requested: str, environment: Environment, kind: str
+) -> None:
+    assert await choose_sandbox(requested, environment, model_is_fake=False, **EVERYTHING) == SandboxChoice(kind)
+
+
+@pytest.mark.parametrize("requested", ["bubblewrap", "local"])
+@pytest.mark.parametrize(
+    ("environment", "word"), [(SERVICES, "Compose"), (ONLINE, "Compose"), (CONTAINER, "container_only")]
+)
+async def test_what_needs_containers_is_refused_elsewhere(requested: str, environment: Environment, word: str) -> None:
+    with pytest.raises(UsageError, match=word) as caught:
+        await choose_sandbox(requested, environment, model_is_fake=True, **EVERYTHING)
+    assert "--sandbox docker" in str(caught.value)
+
+
+@pytest.mark.parametrize("requested", ["auto", "docker"])
 @pytest.mark.parametrize(
     ("environment", "word"), [(SERVICES, "Compose"), (ONLINE, "Compose"), (CONTAINER, "container_only")]
 )
 async def test_what_needs_containers_never_falls_back(requested: str, environment: Environment, word: str) -> None:
-    with pytest.raises(UsageError, match=word):
-        await choose_sandbox(requested, environment, model_is_fake=True, probe_bubblewrap=_usable)
+    with pytest.raises(UsageError, match=word) as caught:
+        await choose_sandbox(requested, environment, model_is_fake=True, **WITHOUT_DOCKER)
+    assert "unix:///nowhere" in str(caught.value)
+    assert "install Docker Engine" in str(caught.value)
 
 
-@pytest.mark.parametrize(("requested", "word"), [("docker", "does not ship"), ("vm", "auto, docker, bubblewrap")])
-async def test_unknown_and_absent_kinds_are_refused(requested: str, word: str) -> None:
-    with pytest.raises(UsageError, match=word):
-        await choose_sandbox(requested, PLAIN, model_is_fake=True, probe_bubblewrap=_usable)
+async def test_docker_that_was_asked_for_is_not_replaced() -> None:
+    with pytest.raises(UsageError, match="install Docker Engine"):
+        await choose_sandbox("docker", PLAIN, model_is_fake=True, **WITHOUT_DOCKER)
+
+
+async def test_only_services_need_the_compose_plugin() -> None:
+    without = EVERYTHING | {"probe_compose": _no_compose}
+    with pytest.raises(UsageError, match="no Compose plugin"):
+        await choose_sandbox("auto", SERVICES, model_is_fake=True, **without)
+    assert (await choose_sandbox("auto", ONLINE, model_is_fake=True, **without)).kind == "compose"
+    assert (await choose_sandbox("auto", PLAIN, model_is_fake=True, **without)).kind == "docker"
+
+
+async def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="auto, docker, bubblewrap"):
+        await choose_sandbox("vm", PLAIN, model_is_fake=True, **EVERYTHING)
 
 
 async def test_an_asked_for_but_unusable_bubblewrap_is_refused() -> None:
     with pytest.raises(UsageError, match="not in PATH"):
-        await choose_sandbox("bubblewrap", PLAIN, model_is_fake=True, probe_bubblewrap=_unusable)
+        await choose_sandbox("bubblewrap", PLAIN, model_is_fake=True, **NOTHING)
+
+
+async def test_an_absent_engine_is_noticed_at_once_without_loading_its_client(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, anyio; from fbench.sandboxes.choose import probe_engine\n"
+        "async def look():\n"
+        "    start = time.monotonic(); said = await probe_engine(); print(time.monotonic() - start); print(said)\n"
+        "anyio.run(look); print('aiodocker' in sys.modules, 'python_on_whales' in sys.modules)"
+    )
+    env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    done = await anyio.run_process([sys.executable, "-P", "-c", code], env=env)
+    took, said, loaded = done.stdout.decode().splitlines()
+    assert float(took) < 0.05
+    assert f"{tmp_path}/none.sock" in said
+    assert loaded == "False False"
+
+
+async def test_a_silent_engine_is_asked_once_and_its_answer_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def count(_address: object) -> str | None:
+        nonlocal asked
+        asked += 1
+        return "it said nothing"
+
+    monkeypatch.setattr(choose, "ping", count)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/one.sock")
+    assert await choose.probe_engine() == await choose.probe_engine() == "it said nothing"
+    assert asked == 1
+    monkeypatch.setattr(choose, "KEEP_ANSWER_S", 0.0)
+    await choose.probe_engine()
+    assert asked == 2
+    monkeypatch.setenv("DOCKER_HOST", "ssh://nowhere")
+    assert "ssh" in str(await choose.probe_engine())
 
 
 def test_without_groups_rlimits_do_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:

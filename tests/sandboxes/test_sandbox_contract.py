@@ -1,8 +1,9 @@
-"""What every supervised sandbox does: one suite, run on `local` and on `bubblewrap`."""
+"""What every sandbox does: one suite, run on `local`, `bubblewrap` and `docker`, with a supervisor and without."""
 
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 
 from fbench.engine.errors import SandboxFailed, SandboxLost
@@ -74,14 +76,14 @@ async def test_commands_see_the_promised_environment_and_no_other(
         assert seen["MINE"] == "ü"
         assert seen["FBENCH_WORKSPACE"] == sandbox.workspace
         assert seen["TERM"] == "dumb"
-        assert set(seen) - {"PWD", "SHLVL", "_", "FBENCH_SANDBOX"} == {
+        assert set(seen) - {"PWD", "SHLVL", "_", "FBENCH_SANDBOX", "FBENCH_EXEC"} == {
             "PATH", "HOME", "TMPDIR", "LANG", "TERM", "SHELL", "USER", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "TZ",
             "MINE", "FBENCH_WORKSPACE",
         }  # fmt: skip
 
 
-async def test_python_and_pytest_are_those_of_fbench(opener: Any, run: Any) -> None:
-    async with opener() as sandbox:
+async def test_python_and_pytest_are_those_of_fbench(host_opener: Any, run: Any) -> None:
+    async with host_opener() as sandbox:
         for program in ("python", "python3"):
             assert (await run(sandbox, (program, "-c", "import sys; print(sys.prefix)"))).text == sys.prefix
         assert (await run(sandbox, ("pytest", "--version"))).text == f"pytest {pytest.__version__}"
@@ -265,8 +267,8 @@ async def test_end_processes_leaves_a_usable_sandbox(opener: Any, run: Any, aliv
         assert (await run(sandbox, "echo usable")).text == "usable"
 
 
-async def test_a_killed_monitor_loses_nobody(opener: Any, run: Any, alive: Any, tag: str) -> None:
-    async with opener() as sandbox:
+async def test_a_killed_monitor_loses_nobody(supervised_opener: Any, run: Any, alive: Any, tag: str) -> None:
+    async with supervised_opener() as sandbox:
         done = await run(sandbox, f"sleep {tag} & kill -KILL $PPID; sleep 0.2; exit 5")
         assert done.exit.exit_code == 5
         async with sandbox.exec(ExecRequest(("bash", "-c", f"setsid sleep {tag} & kill -KILL $PPID; sleep {tag}"))):
@@ -274,9 +276,63 @@ async def test_a_killed_monitor_loses_nobody(opener: Any, run: Any, alive: Any, 
         assert alive(tag) == []
 
 
-async def test_a_stopped_monitor_still_reports(opener: Any, run: Any) -> None:
-    async with opener() as sandbox:
+async def test_a_stopped_monitor_still_reports(supervised_opener: Any, run: Any) -> None:
+    async with supervised_opener() as sandbox:
         assert (await run(sandbox, "kill -STOP $PPID; exit 4")).exit.exit_code == 4
+
+
+async def test_twenty_sandboxes_live_at_once(opener: Any, run: Any, tmp_path: Path) -> None:
+    texts: list[str] = []
+
+    async def one(number: int) -> None:
+        folder = tmp_path / str(number)
+        (folder / "workspace").mkdir(parents=True)
+        async with opener(workspace=folder / "workspace", scratch=folder / "scratch") as sandbox:
+            texts.append((await run(sandbox, f"echo {number} > mine; cat mine")).text)
+            await anyio.sleep(0.5)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(one, number)
+    assert sorted(texts, key=int) == [str(number) for number in range(20)]
+
+
+async def test_a_gigabyte_of_output_is_all_there(opener: Any) -> None:
+    async with opener() as sandbox:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        total = 0
+        async with sandbox.exec(ExecRequest(("head", "-c", "1000000000", "/dev/zero"))) as running:
+            async for chunk in running:
+                total += len(chunk.data)
+            assert (await running.wait()).exit_code == 0
+        assert total == 1_000_000_000
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+async def test_the_network_is_closed_where_the_sandbox_says_so(opener: Any, run: Any) -> None:
+    server = await anyio.create_tcp_listener(local_host="0.0.0.0")
+    port = server.extra(anyio.abc.SocketAttribute.local_port)
+    code = f"""
+import socket, pathlib
+for address in ("127.0.0.1", "172.17.0.1", "{_own_address()}"):
+    try: socket.create_connection((address, {port}), 2); print("reached", address)
+    except OSError: pass
+print("done")
+"""
+    async with server, opener() as sandbox:
+        text = (await run(sandbox, ("python3", "-c", code))).text
+        if sandbox.capabilities.limits["network"] == "namespace":
+            assert text == "done"
+        else:
+            assert "reached" in text
+            assert not sandbox.capabilities.isolated
+
+
+async def test_what_is_not_limited_is_not_claimed(opener: Any) -> None:
+    async with opener() as sandbox:
+        claimed = {name for name, how in sandbox.capabilities.limits.items() if how and name != "network"}
+        assert claimed == set()
+        assert set(sandbox.capabilities.limits) == {"cpus", "memory", "pids", "disk", "network"}
 
 
 async def test_fifty_commands_run_at_once(opener: Any, run: Any) -> None:
@@ -332,9 +388,11 @@ async def test_an_error_of_the_body_comes_out_as_it_is(opener: Any) -> None:
     assert caught.value is error
 
 
-async def test_a_lost_supervisor_is_an_error_and_no_hang(opener: Any, run: Any, alive: Any, tag: str) -> None:
+async def test_a_lost_supervisor_is_an_error_and_no_hang(
+    supervised_opener: Any, run: Any, alive: Any, tag: str
+) -> None:
     with anyio.fail_after(20):
-        async with opener() as sandbox:
+        async with supervised_opener() as sandbox:
             await run(sandbox, f"sleep {tag} &")
             async with sandbox.exec(ExecRequest(("sleep", tag))) as running:
                 os.kill(sandbox._link.pid, signal.SIGKILL)
@@ -347,14 +405,27 @@ async def test_a_lost_supervisor_is_an_error_and_no_hang(opener: Any, run: Any, 
 
 
 HOST = """
-import asyncio, sys
+import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
+from fbench.engine.owner import owner_identity
 from fbench.engine.seams import ExecRequest, SandboxSpec
-from fbench.sandboxes import {kind} as module
+
+@asynccontextmanager
+async def open_docker(spec):
+    from fbench.sandboxes.docker import open_container_sandbox
+    from fbench.sandboxes.docker_engine import open_container_host
+    async with open_container_host() as host:
+        async with open_container_sandbox(host, spec, image={image!r}, owner=owner_identity()) as sandbox:
+            yield sandbox
 
 async def main():
     spec = SandboxSpec(run_id="r", workspace=Path({workspace!r}), scratch=Path({scratch!r}))
-    async with module.open_sandbox(spec) as sandbox:
+    if {kind!r} == "docker":
+        open_sandbox = open_docker
+    else:
+        from fbench.sandboxes.{module} import open_sandbox
+    async with open_sandbox(spec) as sandbox:
         async with sandbox.exec(ExecRequest(("bash", "-c", {command!r}))) as running:
             async for chunk in running:
                 print(chunk.data.decode(), end="", flush=True)
@@ -365,10 +436,15 @@ asyncio.run(main())
 
 
 async def test_a_killed_host_process_leaves_nobody(
-    kind: str, spec: SandboxSpec, alive: Any, until: Any, tag: str
+    supervised_kind: str, spec: SandboxSpec, alive: Any, until: Any, tag: str, image: str
 ) -> None:
     code = HOST.format(
-        kind=kind, workspace=str(spec.workspace), scratch=str(spec.scratch), command=TREE.format(tag=tag)
+        kind=supervised_kind,
+        module="local" if supervised_kind == "docker" else supervised_kind,
+        image=image,
+        workspace=str(spec.workspace),
+        scratch=str(spec.scratch),
+        command=TREE.format(tag=tag),
     )
     with subprocess.Popen(  # noqa: ASYNC220 - a host process to kill, started once
         [sys.executable, "-c", code], stdout=subprocess.PIPE
@@ -465,8 +541,8 @@ async def test_one_file_over_the_disk_limit_is_cut(opener: Any, run: Any, spec: 
     assert (spec.workspace / "big").stat().st_size <= 10 * 1024**2
 
 
-async def test_control_groups_are_gone_after_close(opener: Any) -> None:
-    async with opener(limits=Limits(memory_bytes=1 << 30, pids=100, cpus=1.0)) as sandbox:
+async def test_control_groups_are_gone_after_close(supervised_opener: Any) -> None:
+    async with supervised_opener(limits=Limits(memory_bytes=1 << 30, pids=100, cpus=1.0)) as sandbox:
         groups = sandbox._groups
         folders = set(groups.folders.values()) if groups else set()
         assert all(folder.is_dir() for folder in folders)
@@ -477,6 +553,16 @@ async def test_a_missing_workspace_is_refused_in_words(opener: Any, tmp_path: Pa
     with pytest.raises(SandboxFailed, match="missing or no folder"):
         async with opener(workspace=tmp_path / "nowhere"):
             pass
+
+
+def _own_address() -> str:
+    """An address of this machine others could reach it by, where it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def _descriptors() -> list[str]:

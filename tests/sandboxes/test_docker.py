@@ -1,0 +1,155 @@
+"""What only docker does: its containers, their owner and labels, and what becomes of a run when one is lost."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from fbench.engine.errors import SandboxFailed, SandboxLost, UsageError
+from fbench.engine.owner import owner_identity
+from fbench.engine.seams import ExecRequest, SandboxSpec
+from fbench.sandboxes.docker import open_container_sandbox
+from fbench.sandboxes.docker_engine import find_engine, open_container_host
+from fbench.sandboxes.docker_processes import InsideProcesses, Process, tree_of
+
+
+async def _named(run_id: str) -> list[dict[str, Any]]:
+    async with open_container_host() as host:
+        containers = await host.client.containers.list(
+            all=True, filters=json.dumps({"label": [f"fbench.run={run_id}"]})
+        )
+        return [await container.show() for container in containers]
+
+
+async def test_a_container_carries_its_run_and_owner_and_no_rights(docker_opener: Any, run: Any, tag: str) -> None:
+    async with docker_opener(run_id=tag) as sandbox:
+        (facts,) = await _named(tag)
+        assert facts["Config"]["Labels"]["fbench.owner"] == owner_identity()
+        assert facts["HostConfig"]["CapDrop"] == ["ALL"]
+        assert (await run(sandbox, "touch /usr/x /etc/x 2>&1 | grep -c Read-only")).text == "2"
+        assert (await run(sandbox, "id -un; touch /run/x /var/tmp/x /dev/shm/x && echo ok")).text == "agent\nok"
+    assert await _named(tag) == []
+
+
+async def test_files_belong_to_the_user_of_fbench_afterwards(docker_opener: Any, run: Any, spec: SandboxSpec) -> None:
+    async with docker_opener() as sandbox:
+        await run(sandbox, "mkdir -p a/b; echo x > a/b/c; ln -s /etc/passwd link; chmod 700 a")
+        uid = int((await run(sandbox, "id -u")).text)
+        assert uid != 0
+        assert (spec.workspace / "a" / "b" / "c").stat().st_uid == uid
+    for path in (spec.workspace, *spec.workspace.rglob("*")):
+        assert path.lstat().st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize("action", ["kill", "remove"])
+async def test_a_lost_container_is_an_error_and_no_hang(docker_opener: Any, run: Any, tag: str, action: str) -> None:
+    with anyio.fail_after(30):
+        async with docker_opener(run_id=tag) as sandbox:
+            async with sandbox.exec(ExecRequest(("sleep", tag))) as running:
+                async with open_container_host() as host:
+                    (facts,) = await _named(tag)
+                    container = host.client.containers.container(facts["Id"])
+                    await (container.kill(signal="SIGKILL") if action == "kill" else container.delete(force=True))
+                with pytest.raises(SandboxLost):
+                    await running.wait()
+            with pytest.raises(SandboxLost):
+                await run(sandbox, "true")
+    assert await _named(tag) == []
+
+
+async def test_cancelling_the_start_leaves_no_container(docker_opener: Any, tag: str) -> None:
+    for delay in (0.05, 0.1, 0.15, 0.25):
+        with anyio.move_on_after(delay):
+            async with docker_opener(run_id=tag):
+                await anyio.sleep_forever()
+    assert await _named(tag) == []
+
+
+async def test_an_image_without_python_works_all_the_same(
+    needs_docker: None, spec: SandboxSpec, run: Any, image: str, tag: str
+) -> None:
+    name = f"fbench-test-no-python-{tag}"
+    build = f"FROM {image}\nRUN rm -f /usr/bin/python3* /usr/local/bin/python*\n"
+    await anyio.run_process(["docker", "build", "-q", "-t", name, "-"], input=build.encode())
+    try:
+        async with (
+            open_container_host() as host,
+            open_container_sandbox(host, spec, image=name, owner=owner_identity()) as sandbox,
+        ):
+            assert (await run(sandbox, "echo here; command -v python3")).text == "here"
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)  # noqa: ASYNC221 - cleaning up
+
+
+async def test_trees_are_ended_from_inside_too(
+    needs_docker: None, spec: SandboxSpec, run: Any, alive: Any, image: str, tag: str
+) -> None:
+    """As with an engine elsewhere, whose processes cannot be seen."""
+    async with (
+        open_container_host() as host,
+        open_container_sandbox(host, spec, image=image, owner=owner_identity(), has_supervisor=False) as opened,
+    ):
+        sandbox: Any = opened
+        sandbox._processes = InsideProcesses(sandbox._run_script, sandbox._account.uid)
+        await run(sandbox, f"sleep {tag} & echo started")
+        command = f"setsid sleep {tag}1 & env -i setsid /usr/bin/sleep {tag}2 & sleep {tag}3"
+        async with sandbox.exec(ExecRequest(("bash", "-c", command))):
+            await anyio.sleep(0.5)
+            assert len(alive(tag)) >= 4
+        assert len(alive(tag)) == 1
+        await sandbox.end_processes()
+        assert alive(tag) == []
+        assert (await run(sandbox, "echo usable")).text == "usable"
+
+
+async def test_a_missing_image_is_refused_in_words(needs_docker: None, spec: SandboxSpec) -> None:
+    with pytest.raises(SandboxFailed, match="no image 'fbench/nowhere:1'"):
+        async with (
+            open_container_host() as host,
+            open_container_sandbox(host, spec, image="fbench/nowhere:1", owner=owner_identity()),
+        ):
+            pass
+
+
+async def test_no_engine_is_said_in_words(tmp_path: Path) -> None:
+    address = find_engine({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    with pytest.raises(SandboxFailed, match=r"DOCKER_HOST.*start it"):
+        async with open_container_host(address):
+            pass
+
+
+def test_strangers_born_after_a_command_are_its_and_older_jobs_are_not() -> None:
+    table = {
+        process.pid: process
+        for process in (
+            Process(10, 1, 50, None),  # a background job of before
+            Process(11, 10, 200, None),  # its child
+            Process(20, 0, 100, "a"),
+            Process(21, 1, 150, None),  # cleared its environment and left
+            Process(30, 0, 120, "b"),
+            Process(31, 30, 130, None),
+        )
+    }
+    assert tree_of("a", table, 100) == {20, 21}
+
+
+def test_the_docker_context_names_the_engine(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"mine").hexdigest()
+    meta = tmp_path / "contexts" / "meta" / digest
+    meta.mkdir(parents=True)
+    (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "tcp://there:2375"}}}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "mine"}))
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    assert find_engine(env).url == "http://there:2375"
+    assert find_engine({**env, "DOCKER_CONTEXT": "default"}).url.endswith("docker.sock")
+    assert find_engine({**env, "DOCKER_HOST": "unix:///x.sock"}).url == "unix:///x.sock"
+    assert find_engine({**env, "DOCKER_HOST": "tcp://h:1", "DOCKER_TLS_VERIFY": "1"}).url == "https://h:1"
+    with pytest.raises(UsageError, match="'gone' is not there"):
+        find_engine({**env, "DOCKER_CONTEXT": "gone"})
+    with pytest.raises(UsageError, match="forward its socket"):
+        find_engine({"DOCKER_HOST": "ssh://me@there"})
