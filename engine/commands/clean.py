@@ -11,9 +11,9 @@ from fbench.engine.commands.options import json_option
 @json_option
 def clean(*, as_json: bool) -> None:
     """Remove scratch folders and control groups whose owner is dead. A living run's are never touched."""
-    from fbench.sandboxes.sweep import sweep_scratch  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.registry import load_part  # noqa: PLC0415 - late: help stays cheap
 
-    removed = [str(path) for path in sweep_scratch()]
+    removed = [str(path) for path in load_part("sweep_scratch")()]
     if as_json:
         click.echo(json.dumps({"removed": removed}))
         return

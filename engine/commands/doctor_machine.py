@@ -185,6 +185,6 @@ def _version_of(package: str) -> str:
 
 
 def _dead_folders() -> list[str]:
-    from fbench.sandboxes.sweep import dead_folders  # noqa: PLC0415 - it alone needs this
+    from fbench.engine.registry import load_part  # noqa: PLC0415 - it alone needs this
 
-    return [str(folder) for folder in dead_folders()]
+    return [str(folder) for folder in load_part("dead_folders")()]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fbench.engine.results import CheckResult, Verdict
-from fbench.engine.seams import OpenSandbox, SandboxSpec
-from fbench.judging.judge import JudgeRequest, judge_workspace
+from fbench.engine.seams import JudgeRequest, OpenSandbox, SandboxSpec
+from fbench.judging.judge import judge_workspace
 from fbench.tasks.manifest import TaskManifest
 
 

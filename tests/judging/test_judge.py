@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fbench.engine.errors import UnknownNameError
+from fbench.engine.seams import JudgeRequest
 from fbench.judging import table
-from fbench.judging.judge import JudgeRequest, judge_workspace, unsupported_checks
+from fbench.judging.judge import judge_workspace
 from fbench.judging.scoring import ALMOST_ONE
+from fbench.judging.table import unsupported_checks
 from fbench.tasks.manifest import TaskManifest
 
 if TYPE_CHECKING:
