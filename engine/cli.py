@@ -78,9 +78,9 @@ def root() -> None:
 
 def main() -> NoReturn:
     """The program: reads `.env`, runs a command, turns what it raises into an exit code and one line of advice."""
-    if any(argument in COMMANDS for argument in sys.argv[1:]):
-        _read_dotenv()
     try:
+        if any(argument in COMMANDS for argument in sys.argv[1:]):
+            _read_dotenv()
         code = root.main(prog_name="fbench", standalone_mode=False)
     except click.exceptions.Abort:
         code = _say("aborted", 130)

@@ -9,10 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from fbench.engine.budgets import BudgetLimits
 from fbench.tasks.manifest import Agent, Budget, ModelSettings, TaskManifest
+from fbench.tasks.values import MAX_USD
 
 Lifted = Literal["none"]
 
@@ -32,7 +33,7 @@ class RunOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str | Path
-    model: str
+    model: Annotated[str, StringConstraints(strip_whitespace=True)]
     sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
     runs_dir: Path = DEFAULT_RUNS_DIR
     base_url: str | None = None
@@ -40,7 +41,7 @@ class RunOptions(BaseModel):
     max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_tool_calls: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_wall_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Lifted | None = None
-    max_cost: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | Lifted | None = None
+    max_cost: Annotated[Decimal, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | Lifted | None = None
     max_turns: Annotated[int, Field(gt=0)] | Lifted | None = None
     max_model_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted = DEFAULT_MODEL_WAIT_S
     seed: int | None = None

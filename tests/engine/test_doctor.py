@@ -262,6 +262,16 @@ async def test_disk_is_looked_at_where_the_folder_will_be_made(tmp_path: Path, m
     assert (low.status, "make room" in low.advice) == ("fault", True)
 
 
+async def test_a_working_folder_that_is_gone_is_a_fault_of_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert (await look_at_disk("runs folder", Path("runs"))).status == "fault"
+
+
 async def test_the_index_is_counted_and_a_damaged_one_is_a_fault(tmp_path: Path) -> None:
     assert "none yet" in (await look_at_index(tmp_path)).detail
     async with open_index(tmp_path) as index:
