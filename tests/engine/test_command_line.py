@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 FBENCH = (sys.executable, "-P", "-c", "from fbench.engine.cli import main; main()")
 PATIENCE_S = 60.0
-HEAVY = ("pydantic", "structlog", "openai", "httpx", "aiosqlite", "aiodocker", "python_on_whales", "anyio", "yaml")
+HEAVY = (
+    "pydantic",
+    "structlog",
+    "openai",
+    "httpx",
+    "aiosqlite",
+    "aiodocker",
+    "python_on_whales",
+    "anyio",
+    "yaml",
+    "click",
+)
 
 Fbench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -72,6 +83,29 @@ def test_help_imports_nothing_heavy(environ: dict[str, str]) -> None:
     )
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     assert "list-tasks" in done.stdout
+
+
+def test_the_cheap_help_is_the_one_click_would_print() -> None:
+    from click.testing import CliRunner
+
+    from fbench.engine.cli import help_text
+    from fbench.engine.commands.root import root
+
+    assert help_text() + "\n" == CliRunner().invoke(root, ["--help"], prog_name="fbench").output
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(environ: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FBENCH, "list-tasks"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dotenv_that_is_a_pipe_is_not_waited_for(fbench: Fbench, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cwd" / ".env")
+    assert fbench("list-tasks").returncode == 0
 
 
 def test_a_run_prints_its_verdict_and_folder(fbench: Fbench, make_task: "MakeTask") -> None:
