@@ -98,8 +98,10 @@ class Budget:
                 await self._end("tokens")
             allowed = min(allowed, left)
         if self.limits.cost_usd is not None and price is not None:
-            left_usd = self.limits.cost_usd - self.cost_usd - _input_cost(price, estimate.input)
-            per_token = price.cost_usd(input=0, cache_read=0, cache_write=0, output=1_000_000) / 1_000_000
+            input_usd = _call_cost(price, estimate.input, 0)
+            left_usd = self.limits.cost_usd - self.cost_usd - input_usd
+            # Beside its own input: a long one may raise the price of the output too.
+            per_token = (_call_cost(price, estimate.input, 1_000_000) - input_usd) / 1_000_000
             if left_usd < per_token * least or left_usd < 0:
                 await self._end("cost")
             if per_token > 0:
@@ -155,5 +157,5 @@ class Budget:
             self._timer = None
 
 
-def _input_cost(price: PricesCalls, tokens: int) -> Decimal:
-    return price.cost_usd(input=tokens, cache_read=0, cache_write=0, output=0)
+def _call_cost(price: PricesCalls, input_tokens: int, output_tokens: int) -> Decimal:
+    return price.cost_usd(input=input_tokens, cache_read=0, cache_write=0, output=output_tokens)

@@ -53,7 +53,9 @@ class Engine:
 
         Raises:
             UsageError, TaskError, PricingError: the run cannot be made as asked; nothing was written.
+            RuntimeError: the engine is not open.
         """
+        group = self._open_group()
         from fbench.engine.models.names import open_model  # noqa: PLC0415 - late: importing the engine stays cheap
         from fbench.engine.plan import make_plan  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
@@ -62,17 +64,21 @@ class Engine:
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
         async with open_model(plan.model) as model:
             with RunRecord(plan, watch) as record:
-                return await run_task(plan, model, record, await self._index(options.runs_dir))
+                return await run_task(plan, model, record, await self._index(options.runs_dir, group))
 
-    async def _index(self, runs_dir: Path) -> "Index":
-        """The index of a runs folder, opened once; its writer lives in the engine's own task group."""
-        if self._group is None:
-            msg = "use the engine as an async context manager: `async with Engine() as engine:`"
+    def _open_group(self) -> "TaskGroup":
+        if self._group is None or self._closing.is_set():
+            state = "not open" if self._group is None else "closed"
+            msg = f"the engine is {state}: call run inside `async with Engine() as engine:`"
             raise RuntimeError(msg)
+        return self._group
+
+    async def _index(self, runs_dir: Path, group: "TaskGroup") -> "Index":
+        """The index of a runs folder, opened once; its writer lives in the engine's own task group."""
         path = Path(os.path.realpath(runs_dir))  # noqa: ASYNC240 - one look at a path, cheaper than a thread
         async with self._opening:
             if path not in self._indexes:
-                self._indexes[path] = await self._group.start(self._keep_index, path)
+                self._indexes[path] = await group.start(self._keep_index, path)
             return self._indexes[path]
 
     async def _keep_index(self, runs_dir: Path, *, task_status: "TaskStatus[Index]") -> None:

@@ -4,15 +4,18 @@ The order is: an option given (on the command line or to `RunOptions`), its envi
 reads those), the manifest, the manifest's default. `"none"` lifts a cap.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from fbench.engine.budgets import BudgetLimits
+from fbench.engine.errors import UsageError
 from fbench.tasks.manifest import Agent, Budget, ModelSettings, TaskManifest
+from fbench.tasks.values import MAX_USD
 
 Lifted = Literal["none"]
 
@@ -26,14 +29,14 @@ class RunOptions(BaseModel):
     """One run; the command line's option names with underscores. None means: as the manifest says.
 
     `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
-    environment when the run starts. `image_map` pairs an image that a task names with the one to use in its place.
+    environment when the run starts. `image_map` gives for an image that a task names the one to use in its place.
     `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str | Path
-    model: str
+    model: Annotated[str, StringConstraints(strip_whitespace=True)]
     sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
     runs_dir: Path = DEFAULT_RUNS_DIR
     base_url: str | None = None
@@ -41,14 +44,36 @@ class RunOptions(BaseModel):
     max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_tool_calls: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_wall_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Lifted | None = None
-    max_cost: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | Lifted | None = None
+    max_cost: Annotated[Decimal, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | Lifted | None = None
     max_turns: Annotated[int, Field(gt=0)] | Lifted | None = None
     max_model_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted = DEFAULT_MODEL_WAIT_S
     seed: int | None = None
     prices: Path | None = None
-    image_map: tuple[tuple[str, str], ...] = ()
+    image_map: Mapping[str, str] = Field(default_factory=dict)
     attempt: Annotated[int, Field(ge=1)] = 1
     suite_run_id: str | None = None
+
+
+def parse_image_map(texts: Iterable[str]) -> dict[str, str]:
+    """Pairs written as `NAME=OTHER`, several in one text separated by commas or white space; a later one wins.
+
+    >>> parse_image_map(["postgres:16-alpine=fbench/postgres:1, python:3.12=registry.example/py@sha256:0f"])
+    {'postgres:16-alpine': 'fbench/postgres:1', 'python:3.12': 'registry.example/py@sha256:0f'}
+
+    Raises:
+        UsageError: a pair is none.
+    """
+    pairs = {}
+    for text in texts:
+        for pair in re.split(r"[,\s]+", text):
+            if not pair:
+                continue
+            name, _, other = pair.partition("=")
+            if not name or not other or "=" in other:
+                msg = f"{pair!r} is no pair of images: write NAME=OTHER, as in postgres:16-alpine=fbench/postgres:1"
+                raise UsageError(msg)
+            pairs[name] = other
+    return pairs
 
 
 def resolve_manifest(manifest: TaskManifest, options: RunOptions) -> TaskManifest:

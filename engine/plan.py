@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
 from fbench.engine.owner import owner_identity
-from fbench.engine.registry import load
+from fbench.engine.registry import load, load_part
 from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:
@@ -49,16 +49,14 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         UsageError, TaskError, PricingError: the run cannot be made as asked; each owns its exit code.
     """
     from fbench.engine.models.names import ModelSpec, parse_model_name  # noqa: PLC0415 - late: only a run needs them
-    from fbench.judging.judge import unsupported_checks  # noqa: PLC0415
     from fbench.pricing.table import load_prices  # noqa: PLC0415
-    from fbench.sandboxes.choose import choose_sandbox  # noqa: PLC0415
     from fbench.tasks.find import find_task  # noqa: PLC0415
     from fbench.tasks.loading import load_task  # noqa: PLC0415
 
     model_name = parse_model_name(options.model)
     task = load_task(find_task(str(options.task)))
     manifest = resolve_manifest(task.manifest, options)
-    if unsupported := unsupported_checks(manifest):
+    if unsupported := load_part("unsupported_checks")(manifest):
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"
         raise UsageError(msg)
     tools: dict[str, Tool] = {name: load("tools", name)() for name in manifest.tools.allow}
@@ -69,7 +67,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     price = None if is_free else load_prices(user_prices).find(options.model)
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
 
-    choice = await choose_sandbox(options.sandbox, manifest.environment, model_is_fake=is_free)
+    choice = await load_part("choose_sandbox")(options.sandbox, manifest.environment, model_is_fake=is_free)
     if choice.warning:
         warnings.append(choice.warning)
 

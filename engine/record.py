@@ -161,7 +161,8 @@ class RunRecord:
                 "score": judged.score if judged else None,
                 "checks": judged.checks if judged else tuple(outcome.checks),
                 "tokens": totals.tokens,
-                "cost_usd": None if totals.cost_usd is None else float(totals.cost_usd),
+                # Without a price not even the attempts that came to nothing make it a known 0.
+                "cost_usd": float(totals.cost_usd) if plan.has_cost and totals.cost_usd is not None else None,
                 "judge_cost_usd": None if totals.judge_cost_usd is None else float(totals.judge_cost_usd),
                 "cost_status": totals.cost_status if plan.has_cost else "unknown",
                 "isolated": outcome.isolated,

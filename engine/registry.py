@@ -45,6 +45,16 @@ BUILT_IN: Mapping[Group, Mapping[str, str]] = MappingProxyType(
 _KINDS: Mapping[Group, str] = MappingProxyType({"agents": "tools.style", "tools": "tool", "sandboxes": "sandbox"})
 
 
+PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "judge_workspace": "fbench.judging.judge:judge_workspace",
+        "unsupported_checks": "fbench.judging.table:unsupported_checks",
+        "choose_sandbox": "fbench.sandboxes.choose:choose_sandbox",
+    }
+)
+"""What the engine needs of the folders that know it, one of each."""
+
+
 def load(group: Group, name: str) -> Any:  # noqa: ANN401 - each group has its own Protocol; the caller names it
     """The implementation called `name`.
 
@@ -61,6 +71,11 @@ def load(group: Group, name: str) -> Any:  # noqa: ANN401 - each group has its o
     hint = f"; did you mean {near[0]!r}?" if near else ""
     msg = f"unknown {_KINDS[group]} {name!r}: known are {', '.join(known)}{hint}"
     raise UnknownNameError(msg)
+
+
+def load_part(name: str) -> Any:  # noqa: ANN401 - see load
+    """One of PARTS."""
+    return import_dotted(PARTS[name])
 
 
 def import_dotted(dotted: str) -> Any:  # noqa: ANN401 - see load

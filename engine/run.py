@@ -19,15 +19,15 @@ from fbench.engine.prepare import prepare_sandbox
 from fbench.engine.record import RunRecord
 from fbench.engine.records.copying import copy_tree
 from fbench.engine.records.diff import diff_trees
-from fbench.engine.registry import load
+from fbench.engine.registry import load, load_part
 from fbench.engine.scratch import open_scratch
+from fbench.engine.seams import JudgeRequest
 from fbench.engine.session import Parts, Session
-from fbench.judging.judge import JudgeRequest, judge_workspace
 
 if TYPE_CHECKING:
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
-    from fbench.engine.seams import Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
+    from fbench.engine.seams import JudgeWorkspace, Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
 
 RECORD_GRACE_S = 20.0
 MOST_DIFF_BYTES = 64 * 1024**2
@@ -96,6 +96,7 @@ class Run:
         """The verdict on the final workspace; grading sandboxes keep their files under `scratch`."""
         self.record.enter("judging")
         self.record.folder.grader_outputs.mkdir()
+        judge_workspace: JudgeWorkspace = load_part("judge_workspace")
         self.record.outcome.verdict = await judge_workspace(
             JudgeRequest(
                 manifest=self.plan.manifest,

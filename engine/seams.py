@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from fbench.engine.confine import ConfinedFolder
-    from fbench.engine.results import CheckStatus, Tier
-    from fbench.tasks.manifest import Environment
+    from fbench.engine.results import CheckResult, CheckStatus, Tier, Verdict
+    from fbench.tasks.manifest import Environment, TaskManifest
 
 # ---------------------------------------------------------------------------------------------------------- sandboxes
 
@@ -382,3 +382,35 @@ class Check(Protocol):
     async def evaluate(self, check: Any, context: CheckContext) -> CheckOutcome:  # noqa: ANN401 - the manifest's model
         """Evaluate. What cannot be evaluated is an outcome of status `error`, no exception."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """What judging needs.
+
+    Attributes:
+        manifest: the task as resolved.
+        task_folder: its folder, with `grader/` when it has one.
+        workspace_final: the workspace after the agent, on the host; it is only read.
+        scratch: host folder to make copies in; each is removed when its check is done.
+        outputs: the run's `grader_outputs` folder.
+        spec: the run's sandbox; judging opens it again with another workspace, `/grader` for its only mount and,
+            unless the task asks for `sandbox: same`, an empty scratch folder.
+        open_sandbox: opens it.
+        on_check: told of each result as it is known, skipped ones too.
+    """
+
+    manifest: "TaskManifest"
+    task_folder: Path
+    workspace_final: Path
+    scratch: Path
+    outputs: Path
+    spec: SandboxSpec
+    open_sandbox: OpenSandbox
+    on_check: Callable[["CheckResult"], None]
+
+
+class JudgeWorkspace(Protocol):
+    """What `fbench.judging` offers: the verdict on a final workspace. Raises JudgingFailed when nothing was judged."""
+
+    async def __call__(self, request: JudgeRequest) -> "Verdict": ...

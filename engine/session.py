@@ -42,6 +42,8 @@ UNUSABLE_REPLIES = 3
 """This many unusable replies in a row end the run."""
 
 _SUMMARY_LENGTH = 160
+_MOST_PROBLEMS = 8
+"""A correction names this many of a call's problems, so that nonsense cannot fill the conversation."""
 
 
 class SubmitArguments(BaseModel):
@@ -148,7 +150,7 @@ class Session:
         tool = self._parts.tools.get(call.name)
         if tool is None and call.name != SUBMIT.name:
             known = ", ".join(schema.name for schema in self.schemas)
-            return Refusal(call, f"there is no tool {call.name!r}. Tools: {known}.")
+            return Refusal(call, f"there is no tool {_summary(call.name)!r}. Tools: {known}.")
         if tool is None:
             return CheckedCall(call, None, SubmitArguments())
         try:
@@ -225,12 +227,16 @@ def _usage_of(tool: Tool) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
-    )
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [
+        f"{_summary('.'.join(map(str, problem['loc']))) or 'arguments'}: {problem['msg']}"
+        for problem in problems[:_MOST_PROBLEMS]
+    ]
+    if len(problems) > len(told):
+        told.append(f"and {len(problems) - len(told)} problems more")
+    return "; ".join(told)
 
 
-def _summary(arguments: str) -> str:
-    line = " ".join(arguments.split())
+def _summary(text: str) -> str:
+    line = " ".join(text.split())
     return line if len(line) <= _SUMMARY_LENGTH else f"{line[: _SUMMARY_LENGTH - 1]}…"

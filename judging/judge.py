@@ -4,9 +4,9 @@ Read `judge_workspace` first. What a type of check does is in a module of its ow
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +18,12 @@ from fbench.engine.errors import FbenchError, JudgingFailed, SandboxFailed, Sand
 from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree, remove_tree
 from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
-from fbench.engine.seams import Check, CheckContext, CheckOutcome, Mount, OpenSandbox, Sandbox, SandboxSpec
+from fbench.engine.seams import Check, CheckContext, CheckOutcome, JudgeRequest, Mount, Sandbox, SandboxSpec
 from fbench.judging.evidence import clean_text, evidence_path, write_evidence
 from fbench.judging.gather import in_thread
 from fbench.judging.scoring import ALMOST_ONE, make_verdict
-from fbench.judging.table import load_check, unsupported_checks
+from fbench.judging.table import load_check
 from fbench.tasks import manifest
-
-__all__ = ["JudgeRequest", "judge_workspace", "unsupported_checks"]
 
 OPEN_ATTEMPTS = 2
 """How often a grading sandbox is opened before judging fails: one retry, for what passes by itself."""
@@ -34,32 +32,6 @@ REMOVE_GRACE_S = 60.0
 MAX_DETAIL_CHARS = 2000
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeRequest:
-    """What judging needs.
-
-    Attributes:
-        manifest: the task as resolved.
-        task_folder: its folder, with `grader/` when it has one.
-        workspace_final: the workspace after the agent, on the host; it is only read.
-        scratch: host folder to make copies in; each is removed when its check is done.
-        outputs: the run's `grader_outputs` folder.
-        spec: the run's sandbox; judging opens it again with another workspace, `/grader` for its only mount and,
-            unless the task asks for `sandbox: same`, an empty scratch folder.
-        open_sandbox: opens it.
-        on_check: told of each result as it is known, skipped ones too.
-    """
-
-    manifest: manifest.TaskManifest
-    task_folder: Path
-    workspace_final: Path
-    scratch: Path
-    outputs: Path
-    spec: SandboxSpec
-    open_sandbox: OpenSandbox
-    on_check: Callable[[CheckResult], None]
 
 
 async def judge_workspace(request: JudgeRequest) -> Verdict:

@@ -27,7 +27,13 @@ def pricing() -> None:
     type=click.Path(path_type=Path),
     help="A price file of your own, on top of the shipped one [env: FBENCH_PRICES].",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; prices are exact texts.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="FBENCH_JSON",
+    help="One JSON document on stdout; prices are exact texts.",
+)
 def show(model: str | None, prices_file: Path | None, *, as_json: bool) -> None:
     """Show the price of MODEL, or all prices, in USD per 1M tokens."""
     from fbench.pricing.table import load_prices  # noqa: PLC0415 - late: `--help` stays cheap

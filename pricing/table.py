@@ -234,6 +234,8 @@ def _say(item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         return f"is no key of a price file; {hint}"
     if item["type"] == "missing":
         return "is missing; write it beside the others"
+    if item["type"] in {"model_type", "dict_type"}:
+        return "is wrong: it must be a mapping, like {input: 1, output: 2} for a model"
     return "is wrong: " + str(item["msg"]).removeprefix("Value error, ")
 
 

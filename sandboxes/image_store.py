@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import anyio.to_thread
 
-from fbench.engine.errors import SandboxFailed, UsageError
+from fbench.engine.errors import SandboxFailed
 from fbench.engine.logs import get_logger
 from fbench.sandboxes.image_build import build_image, hold_build_lock
 from fbench.sandboxes.image_context import (
@@ -65,28 +65,6 @@ class NeedsImage(Protocol):
 
 
 TellProgress = Callable[[str], None]
-
-
-def parse_image_map(texts: Iterable[str]) -> dict[str, str]:
-    """Pairs written as `NAME=OTHER`, several in one text separated by commas or white space; a later one wins.
-
-    >>> parse_image_map(["postgres:16-alpine=fbench/postgres:1, python:3.12=registry.example/py@sha256:0f"])
-    {'postgres:16-alpine': 'fbench/postgres:1', 'python:3.12': 'registry.example/py@sha256:0f'}
-
-    Raises:
-        UsageError: a pair is none.
-    """
-    pairs = {}
-    for text in texts:
-        for pair in re.split(r"[,\s]+", text):
-            if not pair:
-                continue
-            name, _, other = pair.partition("=")
-            if not name or not other or "=" in other:
-                msg = f"{pair!r} is no pair of images: write NAME=OTHER, as in postgres:16-alpine=fbench/postgres:1"
-                raise UsageError(msg)
-            pairs[name] = other
-    return pairs
 
 
 async def resolve_image(

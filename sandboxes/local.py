@@ -27,7 +27,7 @@ from fbench.sandboxes.surroundings import (
 from fbench.sandboxes.watching import DiskWatch
 
 MARK = "FBENCH_SANDBOX"
-"""Variable by which processes are found whose supervisor was killed under them."""
+"""Variable by which processes are found whose supervisor was killed or stopped under them."""
 SWEEP_PATIENCE_S = 3.0
 
 log = get_logger(__name__)
@@ -66,20 +66,18 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     )
 
     async def start() -> SupervisorLink:
-        return await SupervisorLink.start(supervisor_argv(str(SUPERVISOR_FILE)), what="the local sandbox")
+        # The mark is an argument nobody reads: a supervisor's environment cannot be looked into, its command line can.
+        return await SupervisorLink.start([*supervisor_argv(str(SUPERVISOR_FILE)), mark], what="the local sandbox")
 
     watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
-    is_lost = False
+    opened: SupervisedSandbox | None = None
     try:
-        async with open_supervised(surroundings, start, found, watch) as sandbox:
-            try:
-                if below:
-                    await make_workdir(sandbox, surroundings)
-                yield sandbox
-            finally:
-                is_lost = sandbox.is_lost
+        async with open_supervised(surroundings, start, found, watch) as opened:
+            if below:
+                await make_workdir(opened, surroundings)
+            yield opened
     finally:
-        if is_lost:
+        if opened is not None and not opened.is_cleared:
             with anyio.move_on_after(SWEEP_PATIENCE_S, shield=True) as grace:
                 await _end_marked(mark)
             if grace.cancelled_caught:
@@ -98,9 +96,8 @@ async def make_workdir(sandbox: SupervisedSandbox, surroundings: Surroundings) -
 
 
 async def _end_marked(mark: str) -> None:
-    """End every process that has the mark in its environment, until none is found."""
-    needle = f"{MARK}={mark}".encode()
-    while victims := _marked(needle):
+    """End every process that has the mark in its environment or its command line, until none is found."""
+    while victims := _marked(mark):
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in victims:
                 with suppress(OSError):
@@ -108,15 +105,16 @@ async def _end_marked(mark: str) -> None:
         await anyio.sleep(0.01)
 
 
-def _marked(needle: bytes) -> list[int]:
+def _marked(mark: str) -> list[int]:
+    needles = {"cmdline": mark.encode(), "environ": f"{MARK}={mark}".encode()}
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
-            try:
-                if needle in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:
-                continue  # gone, or another user's
+            for name, needle in needles.items():
+                with suppress(OSError):  # gone, or another user's
+                    if needle in (folder / name).read_bytes().split(b"\0"):
+                        found.append(int(folder.name))
+                        break
     return found
 
 

@@ -70,16 +70,13 @@ class SupervisedSandbox:
         self._ends: list[anyio.Event] = []
         # A cancelled owner still has commands to end, and must hear that they are gone: only closing ends this.
         self.listening = anyio.CancelScope(shield=True)
+        self.is_cleared = False
+        """Whether the supervisor said, at the close, that it has ended what ran; one that is gone or stopped cannot."""
 
     @property
     def is_busy(self) -> bool:
         """Whether a command is running."""
         return bool(self._execs)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the supervisor has gone."""
-        return self._link.is_lost
 
     # ---------------------------------------------------------------------------------------------------- the seam
 
@@ -267,6 +264,7 @@ async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:
     with anyio.move_on_after(KILL_GRACE_S):
         try:
             await sandbox.end_processes()
+            sandbox.is_cleared = True
         except SandboxLost:
             log.warning("sandbox.lost_before_close", sandbox=sandbox.kind)
     sandbox.listening.cancel()

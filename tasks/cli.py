@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list-tasks")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--json", "as_json", is_flag=True, envvar="FBENCH_JSON", help="Print one JSON document.")
 def list_tasks(*, as_json: bool) -> None:
     """List the built-in tasks."""
     from fbench.tasks.find import builtin_tasks  # noqa: PLC0415 - as the next
@@ -34,7 +34,7 @@ def list_tasks(*, as_json: bool) -> None:
 
 @click.command("describe")
 @click.option("--task", "ref", required=True, metavar="T", envvar="FBENCH_TASK", help="A folder or a task's id.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--json", "as_json", is_flag=True, envvar="FBENCH_JSON", help="Print one JSON document.")
 @click.pass_context
 def describe(context: click.Context, ref: str, *, as_json: bool) -> None:
     """Show a task as resolved, and its problems.

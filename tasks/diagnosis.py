@@ -5,7 +5,7 @@ value is checked by its field's own validator, each model's rules by the values 
 `TaskManifest.model_validate` and the other way round; a test holds the two together.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import NoneType, UnionType
@@ -61,14 +61,16 @@ class _Walker:
         self.findings.append(Finding(self.document.line_of(path), path, saying.message, saying.hint))
 
     def model(
-        self, model: type[Frozen], data: Mapping[str, Any], path: Path, *, extras: bool = False
+        self, model: type[Frozen], data: Mapping[str, Any], path: Path, *, known: Sequence[str] = ()
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The values of a model that hold, and the same as written; `extras`: unknown keys are no fault."""
+        """The values of a model that hold, and the same as written; `known`: the keys that may stand there, when
+        they are more than its own."""
         fields = model.model_fields
-        unknown = [] if extras else [key for key in data if key not in fields]
+        valid = list(known or fields)
+        unknown = [key for key in data if key not in valid]
         for key in unknown:
-            self.find((*path, key), unknown_key(key, list(fields), [] if nearest(key, list(fields)) else _homes(key)))
-        misspelt = {nearest(key, list(fields)) for key in unknown}
+            self.find((*path, key), unknown_key(key, valid, [] if nearest(key, valid) else _homes(key)))
+        misspelt = {nearest(key, valid) for key in unknown}
         values: dict[str, Any] = {}
         resolved: dict[str, Any] = {}
         filled = model.fill(data)
@@ -150,12 +152,14 @@ class _Walker:
         model = CHECKS.get(given) if isinstance(given, str) else None
         if model is not None:
             return self.model(model, data, path)
+        # Which of its keys go with the type is not known; those that no check has are wrong all the same.
+        known = list(dict.fromkeys(key for check in CHECKS.values() for key in check.model_fields))
         if "type" in data:
             self.find((*path, "type"), unknown_type(given, list(CHECKS), self._written((*path, "type"))))
-        else:
+        elif "type" not in {nearest(key, known) for key in data if key not in known}:
             hint = f"add `type:`; allowed: {', '.join(CHECKS)}"
             self.find((*path, "type"), Saying("is required, but missing", hint))
-        return self.model(CheckBase, data, path, extras=True)
+        return self.model(CheckBase, data, path, known=known)
 
     def _leaf(self, adapter: TypeAdapter[Any], data: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401 - as above
         try:

@@ -32,6 +32,8 @@ from fbench.tasks.values import (
 
 DEFAULT_IMAGE = "fbench/mle:1"
 DEFAULT_WORKDIR = "/workspace"
+MOUNTS = ("grader", "solution", "exploits")
+"""Folders of the task that a sandbox shows at its root."""
 DEFAULT_CHECK_TIMEOUT_S = 60.0
 CHECK_ID_WORDS = "at most 100 letters, digits, '_', '.' and '-', not led by '.' or '-'"
 
@@ -148,8 +150,12 @@ class Environment(Frozen):
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
         if values.get("image") is not None and values.get("build") is not None:
             yield BrokenRule(("build",), "`image` and `build` exclude each other")
-        if ".." in PurePosixPath(values.get("workdir", DEFAULT_WORKDIR)).parts:
+        workdir = PurePosixPath(values.get("workdir", DEFAULT_WORKDIR))
+        if ".." in workdir.parts:
             yield BrokenRule(("workdir",), "`workdir` must not contain '..'")
+        elif workdir.parts[1:2] and workdir.parts[1] in MOUNTS:
+            message = f"`workdir` must not lie in /{workdir.parts[1]}, where fbench mounts that folder of the task"
+            yield BrokenRule(("workdir",), message)
 
     @property
     def needs_compose(self) -> bool:

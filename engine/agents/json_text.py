@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from fbench.engine.agents.prompts import opening
@@ -9,8 +10,11 @@ from fbench.engine.models.answers import new_call_id
 from fbench.engine.seams import Message, ToolCall
 from fbench.engine.session import UNUSABLE_REPLIES, CheckedCall, Refusal, Session
 
-MOST_OBJECTS = 1000
-"""Places in a reply where an object is looked for; a reply with more braces is no call but noise."""
+MOST_CALLS = 1000
+"""Calls read from one reply; only the first valid one is run."""
+MOST_SCANNED = 200_000_000
+"""Characters read at braces that begin no object, all such braces of a reply together: a fraction of a second. A call
+after longer noise is not found; code or data of any sane length before it does no harm."""
 
 _FORM = 'Reply with one JSON object {"tool": NAME, "arguments": {...}}; {"tool": "submit"} ends the run.'
 _DECODER = json.JSONDecoder(strict=False)  # weak models write real newlines inside strings
@@ -30,6 +34,8 @@ async def run_agent(session: Session) -> str:
     unusable = 0
     while unusable < UNUSABLE_REPLIES:
         reply = await session.ask()
+        for call in reply.tool_calls:  # none was offered; a call in the history without an answer is refused by servers
+            session.say(Message("tool", f"not run: it is no call here. {_FORM}", tool_call_id=call.id))
         reading = read_calls(reply.content)
         checked = [session.check(call) for call in reading.calls]
         valid = [call for call in checked if isinstance(call, CheckedCall)]
@@ -62,11 +68,20 @@ def read_calls(text: str) -> Reading:
     """
     calls: list[ToolCall] = []
     broken = None
-    for value, error in _objects(text):
-        if error is not None:
-            broken = broken or error
-        elif isinstance(value, dict) and isinstance(value.get("tool"), str):
-            calls.append(_as_call(value))
+    position = scanned = 0
+    while len(calls) < MOST_CALLS and scanned < MOST_SCANNED:
+        position = text.find("{", position)
+        if position < 0:
+            break
+        try:
+            value, end = _DECODER.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            broken = broken or f"{error} (in {text[position : position + 60]!r})"
+            scanned += _scanned_by(error, text)
+            position += 1
+        else:
+            calls += [_as_call(found) for found in islice(_calls_in(value), MOST_CALLS - len(calls))]
+            position = end
     return Reading(tuple(calls), broken)
 
 
@@ -77,22 +92,23 @@ def _as_call(value: dict[str, Any]) -> ToolCall:
     return ToolCall(new_call_id(), value["tool"], raw)
 
 
-def _objects(text: str) -> Iterator[tuple[Any, str | None]]:
-    """Each outermost JSON object in `text`, and for each brace that begins none, why."""
-    position = 0
-    for _ in range(MOST_OBJECTS):
-        position = text.find("{", position)
-        if position < 0:
-            return
-        try:
-            value, end = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            yield None, f"{error} (in {text[position : position + 60]!r})"
-            position += 1
-        else:
-            yield value, None
-            # An object that is no call may hold one: {"action": {"tool": ...}}.
-            position = end if isinstance(value.get("tool"), str) else position + 1
+def _calls_in(value: object) -> Iterator[dict[str, Any]]:
+    """The calls a JSON value holds, in order: itself, or those inside it, like {"action": {"tool": ...}}. What is
+    inside a call belongs to it."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict) and isinstance(item.get("tool"), str):
+            yield item
+        elif isinstance(item, dict | list):
+            waiting.extend(reversed(item if isinstance(item, list) else list(item.values())))
+
+
+def _scanned_by(error: Exception, text: str) -> int:
+    """About how many characters a failed look at one brace read, those before it included: the error counts lines."""
+    if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated"):
+        return error.pos + 1
+    return len(text)
 
 
 def _correction(text: str, reading: Reading, refusals: list[Refusal]) -> str:

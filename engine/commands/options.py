@@ -1,5 +1,6 @@
 """What several commands share: option types, `--json`, the runs folder."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,16 @@ class OrNone(ParamType):
         return self.inner.convert(value, param, ctx)
 
 
+class Number(click.FloatRange):
+    """A finite number in a range; click itself takes `nan` and `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
 class Dollars(ParamType):
     """An amount of dollars, exact."""
 
@@ -46,14 +57,14 @@ class Dollars(ParamType):
         return amount
 
 
-def option(name: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401 - click's own settings
+def option(name: str, *more: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401 - click's own settings
     """A click option that also reads `FBENCH_<NAME>` and defaults to None."""
     variable = "FBENCH_" + name.removeprefix("--").upper().replace("-", "_")
-    return click.option(name, envvar=variable, show_envvar=True, **settings)
+    return click.option(name, *more, envvar=variable, show_envvar=True, **settings)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+quiet_option = option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 runs_dir_option = option(
     "--runs-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders lie [default: ./runs]."
 )

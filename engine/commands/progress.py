@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+import unicodedata
 from decimal import Decimal
 from typing import TextIO
 
@@ -23,7 +24,11 @@ from fbench.engine.events import (
 )
 
 REDRAW_S = 0.1
+TICK_S = 1.0
+"""How often the live line is drawn again while nothing happens: the time left goes on."""
+
 LINE_CHARS = 120
+ERASE_LINE = "\r\x1b[K"
 _PHASES = {
     "preparing": "preparing the sandbox",
     "acting": "the agent works",
@@ -37,7 +42,8 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._is_live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_lost = False
+        self._is_live = can_redraw(self._stream)
         self._colour = self._is_live and not os.environ.get("NO_COLOR")
         self._limits: dict[str, float | int | None] = {}
         self._turn = 0
@@ -60,6 +66,15 @@ class Progress:
             self._draw()
         elif not isinstance(event, ToolOutput) or time.monotonic() - self._drawn_at > REDRAW_S:
             self._draw()
+
+    async def tick(self) -> None:
+        """Keep the live line's clock going, until cancelled."""
+        import anyio  # noqa: PLC0415 - late: help stays cheap
+
+        while self._is_live:
+            await anyio.sleep(TICK_S)
+            if time.monotonic() - self._drawn_at >= TICK_S:
+                self._draw()
 
     def close(self) -> None:
         """Remove the live line."""
@@ -116,20 +131,55 @@ class Progress:
     def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1
         line = f"turn {self._turn}{_of(self._limits.get('turns'))} | {self._meters()} | {self._doing}"
-        line = "".join(letter if letter.isprintable() else " " for letter in line)[:width]
+        line = fit(line, width)
         text = f"\x1b[2m{line}\x1b[0m" if self._colour else line
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
+        self._write(f"{ERASE_LINE}{text}")
         self._drawn_at = time.monotonic()
 
     def _erase(self) -> None:
-        self._stream.write("\r\x1b[K")
-        self._stream.flush()
+        self._write(ERASE_LINE)
 
     def _print(self, line: str) -> None:
         clean = "".join(letter if letter.isprintable() else " " for letter in line)
-        self._stream.write(f"{clean}\n")
-        self._stream.flush()
+        self._write(f"{clean}\n")
+
+    def _write(self, text: str) -> None:
+        """Show it. A reader that has gone or a full disk behind stderr ends the show, never the run."""
+        if self._is_lost:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._is_lost = True
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that takes escape sequences."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def clear_live_line(stream: TextIO | None) -> None:
+    """Remove what stands in the terminal's line, so that whole lines can be written; nothing elsewhere."""
+    if stream is not None and can_redraw(stream):
+        stream.write(ERASE_LINE)
+        stream.flush()
+
+
+def fit(text: str, columns: int) -> str:
+    """`text` without control characters, cut to the columns a terminal has: wide letters and emoji take two.
+
+    >>> fit("日本語", 5)
+    '日本'
+    """
+    kept, used = [], 0
+    for letter in text:
+        shown = letter if letter.isprintable() else " "
+        used += 2 if unicodedata.east_asian_width(shown) in {"W", "F"} else 1
+        if used > columns:
+            break
+        kept.append(shown)
+    return "".join(kept)
 
 
 def shorten(text: str, chars: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbench.engine.commands.options import Dollars, OrNone, json_option, option, quiet_option, runs_dir_option
+from fbench.engine.commands.options import Dollars, Number, OrNone, json_option, option, quiet_option, runs_dir_option
 from fbench.engine.commands.progress import shorten
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DETAIL_CHARS = 200
 """Of a check's detail in the readable verdict; result.json has all of it."""
 
 _COUNT = OrNone(click.IntRange(min=0))
-_SECONDS = OrNone(click.FloatRange(min=0, min_open=True))
+_SECONDS = OrNone(Number(min=0, min_open=True))
 
 
 @click.command()
@@ -37,14 +37,20 @@ _SECONDS = OrNone(click.FloatRange(min=0, min_open=True))
 @option("--max-turns", type=OrNone(click.IntRange(min=1)), help="Cap on turns.")
 @option(
     "--max-model-wait",
-    type=OrNone(click.FloatRange(min=0)),
+    type=OrNone(Number(min=0)),
     help="Patience for one model call, seconds [default: 600].",
 )
 @option("--seed", type=int, help="Sent to the model and recorded.")
 @option(
     "--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your prices, over the built-in."
 )
-@option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 when the score is below.")
+@option(
+    "--image-map",
+    multiple=True,
+    metavar="NAME=OTHER",
+    help="Use image OTHER where a task names NAME; may be repeated, the variable takes several.",
+)
+@option("--fail-under", type=Number(0, 1), help="Exit with 1 when the score is below.")
 @json_option
 @quiet_option
 def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -> None:  # noqa: ANN401 - click's values
@@ -79,12 +85,14 @@ def _options(given: dict[str, Any]) -> "RunOptions":
     from pydantic import ValidationError  # noqa: PLC0415 - late: help stays cheap
 
     from fbench.engine.errors import UsageError  # noqa: PLC0415
-    from fbench.engine.options import RunOptions  # noqa: PLC0415
+    from fbench.engine.options import RunOptions, parse_image_map  # noqa: PLC0415
 
+    given = {**given, "image_map": parse_image_map(given["image_map"])}
     try:
         return RunOptions.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
+        first = {str(item["loc"][0]): item["msg"] for item in reversed(error.errors())}
+        problems = "; ".join(f"--{name.replace('_', '-')}: {said}" for name, said in first.items())
         msg = f"{problems}; see `fbench run --help`"
         raise UsageError(msg) from error
 
@@ -99,7 +107,7 @@ def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, 
     from fbench.engine.events import RunFinished  # noqa: PLC0415
 
     seen: list[RunFinished] = []
-    progress = None if quiet else Progress()
+    progress = None if quiet or sys.stderr is None else Progress()  # None: started with stderr closed
 
     def watch(event: "Event") -> None:
         if isinstance(event, RunFinished):
@@ -112,7 +120,7 @@ def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, 
             await engine.run(options, watch)
 
     try:
-        finished = anyio.run(run_interruptible, work)
+        finished = anyio.run(run_interruptible, work, None if progress is None else progress.tick)
     finally:
         if progress is not None:
             progress.close()

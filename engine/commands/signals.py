@@ -2,12 +2,15 @@
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from typing import Generic, NamedTuple, TypeVar
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import anyio
 import click
 from anyio.abc import TaskStatus
+
+from fbench.engine.commands.progress import clear_live_line
 
 T = TypeVar("T")
 
@@ -24,8 +27,12 @@ class Finished(NamedTuple, Generic[T]):
         return None if self.interrupted_by is None else 128 + self.interrupted_by
 
 
-async def run_interruptible(work: Callable[[], Awaitable[T]]) -> Finished[T]:
+async def run_interruptible(
+    work: Callable[[], Awaitable[T]], beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+) -> Finished[T]:
     """Await `work()`; on SIGINT or SIGTERM it is cancelled, cleans up, and the signal is told.
+
+    `beside` runs along and is cancelled when the work has ended.
 
     A second signal while it cleans up ends the process with the same exit code; what is then left behind is found
     by `fbench clean`.
@@ -40,6 +47,7 @@ async def run_interruptible(work: Callable[[], Awaitable[T]]) -> Finished[T]:
                 if caught:
                     os._exit(128 + received)
                 caught.append(received)
+                clear_live_line(sys.stderr)
                 click.echo(f"{received.name}: stopping; again to stop at once", err=True)
                 work_scope.cancel()
 
@@ -47,6 +55,8 @@ async def run_interruptible(work: Callable[[], Awaitable[T]]) -> Finished[T]:
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         await group.start(receive)
+        if beside is not None:
+            group.start_soon(beside)
         try:
             with work_scope:
                 value = await work()

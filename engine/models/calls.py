@@ -1,6 +1,7 @@
 """Calls of a model as a run makes them: tried again with patience, each attempt in the ledger, dollars counted."""
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -45,8 +46,8 @@ class RetryPolicy:
     """Exponential backoff with full jitter.
 
     Attributes:
-        max_wait_s: patience for one call, seconds: failed attempts and the waits after them together. None has no
-            end, 0 never tries again.
+        max_wait_s: patience for one call, seconds: failed attempts and the waits after them together. All of it is
+            used, unless the server asks to wait for longer. None has no end, 0 never tries again.
         base_s: the longest first wait; each further one may be twice as long.
         cap_s: the longest wait of our own; a server's Retry-After may ask for more.
     """
@@ -140,11 +141,11 @@ class ModelCaller:
             if not outcome.retryable:
                 msg = f"{self._model.name} refused the request for good: {outcome.words}"
                 raise ModelRejected(msg)
-            wait_s = self._wait_after(outcome, try_)
             spent_s = time.monotonic() - begun
-            patience_s = self._retry.max_wait_s
-            if patience_s is not None and (patience_s <= 0 or spent_s + wait_s > patience_s):
-                raise ModelUnavailable(self._unavailable(outcome, try_, spent_s, wait_s))
+            left_s = math.inf if self._retry.max_wait_s is None else self._retry.max_wait_s - spent_s
+            if left_s <= 0 or (outcome.retry_after_s or 0) > left_s:
+                raise ModelUnavailable(self._unavailable(outcome, try_, spent_s, left_s))
+            wait_s = min(self._wait_after(outcome, try_), left_s)
             self._on_retry(RetryNotice(turn, try_, outcome.words, round(wait_s, 3)))
             with self._waiting():
                 await anyio.sleep(wait_s)
@@ -225,13 +226,13 @@ class ModelCaller:
             wait_s = max(wait_s, failure.retry_after_s * self._rng.uniform(1, 1.1))
         return wait_s
 
-    def _unavailable(self, failure: _Failure, tries: int, spent_s: float, wait_s: float) -> str:
+    def _unavailable(self, failure: _Failure, tries: int, spent_s: float, left_s: float) -> str:
         times = "1 try" if tries == 1 else f"{tries} tries"
         asked = ""
         if failure.retry_after_s is not None:
             asked = f" The server asks to wait {failure.retry_after_s:g} s."
         patience_s = self._retry.max_wait_s or 0.0
-        ended = "" if patience_s <= 0 else f" Waiting {wait_s:.1f} s more would pass the {patience_s:g} s allowed."
+        ended = f" Of the {patience_s:g} s allowed {max(left_s, 0):.1f} s are left." if patience_s > 0 else ""
         advice = _ADVICE.get(failure.http_status or 0, "Check the server, or allow more waiting with --max-model-wait.")
         return (
             f"{self._model.name} gave no usable answer in {times} over {spent_s:.1f} s;"

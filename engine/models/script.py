@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 MOST_SCRIPT_BYTES = 16 * 1024**2
 
 _LONGEST_WORDS = 200
+_PLAIN_WORDS = {
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "string_type": "must be a text",
+}
+_UNION_ARMS = frozenset({"dict[str,any]", "str"})
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -111,8 +118,8 @@ def load_script(path: Path) -> Script:
 
 
 def _explain(path: Path, document: Document, problem: "ErrorDetails") -> str:
-    loc = tuple(part for part in problem["loc"] if part not in {"dict[str,any]", "str"})
-    words = problem["msg"].removeprefix("Value error, ")
+    loc = tuple(part for part in problem["loc"] if part not in _UNION_ARMS)
+    words = _PLAIN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "extra_forbidden":
         known = _known_keys(loc)
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
@@ -120,6 +127,8 @@ def _explain(path: Path, document: Document, problem: "ErrorDetails") -> str:
         words = f"unknown key; {hint}Known are {', '.join(known)}"
     elif problem["type"] == "missing":
         words = "is missing"
+    elif len(loc) < len(problem["loc"]):
+        words = "must be a mapping, or a text that is sent as it stands"
     elif not isinstance(problem["input"], dict | list | tuple):
         words = f"{words}, not {problem['input']!r}"[:_LONGEST_WORDS]
     return f"{path}:{document.line_of(loc)}: {_dotted(loc) or 'the script'}: {words}"

@@ -14,6 +14,14 @@ from fbench.engine.seams import TokenEstimate
 UNUSABLY_LONG_S = 60.0
 
 
+class DearerWhenLong:
+    """$10 a million tokens, $40 for a call whose input is longer than 100."""
+
+    def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal:  # noqa: A002
+        rate = 40 if input + cache_read + cache_write > 100 else 10
+        return Decimal(input + cache_read + cache_write + output) * rate / 1_000_000
+
+
 class TenPerMillion:
     """$10 a million tokens, in and out."""
 
@@ -111,6 +119,13 @@ async def test_output_is_lowered_to_the_dollars_left() -> None:
         await budget.fit_model_call(TokenEstimate(1000), 4096, TenPerMillion())
         pytest.fail("no dollar is left for an answer")
     assert budget.kill_reason == "budget_exceeded:cost"
+
+
+async def test_output_beside_a_long_input_is_priced_as_such() -> None:
+    budget = Budget(BudgetLimits(cost_usd=Decimal("0.01")))  # 250 tokens, if the input is long
+    with budget.scope():
+        assert await budget.fit_model_call(TokenEstimate(150), 4096, DearerWhenLong()) == 100
+    assert budget.kill_reason is None
 
 
 async def test_the_first_breach_is_the_recorded_one() -> None:

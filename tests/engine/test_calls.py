@@ -215,6 +215,15 @@ async def test_a_storm_of_errors_ends_when_patience_does(loopback: "LoopbackServ
     assert "--max-model-wait" in text
 
 
+async def test_all_the_patience_is_used_before_a_call_is_given_up(tmp_path: Path) -> None:
+    acts = [failing(), answering()]
+    long_waits = RetryPolicy(max_wait_s=0.3, base_s=1000.0, cap_s=1000.0)
+    desk = Desk(tmp_path / "ledger.jsonl", Played(*acts), retry=long_waits, rng=random.Random(1))
+    done = await desk.caller.call(HELLO, turn=1)
+    assert done.reply.content
+    assert desk.waits == [pytest.approx(0.3, abs=0.2)]
+
+
 async def test_failed_attempts_use_up_patience_like_waits(loopback: "LoopbackServer", tmp_path: Path) -> None:
     loopback.always(loopback.silence(30))
     async with desk_at(

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 FBENCH = (sys.executable, "-P", "-c", "from fbench.engine.cli import main; main()")
 PATIENCE_S = 60.0
-HEAVY = ("pydantic", "structlog", "openai", "httpx", "aiosqlite", "aiodocker", "python_on_whales", "anyio", "yaml")
+HEAVY = (
+    "pydantic",
+    "structlog",
+    "openai",
+    "httpx",
+    "aiosqlite",
+    "aiodocker",
+    "python_on_whales",
+    "anyio",
+    "yaml",
+    "click",
+)
 
 Fbench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -74,6 +85,29 @@ def test_help_imports_nothing_heavy(environ: dict[str, str]) -> None:
     assert "list-tasks" in done.stdout
 
 
+def test_the_cheap_help_is_the_one_click_would_print() -> None:
+    from click.testing import CliRunner
+
+    from fbench.engine.cli import help_text
+    from fbench.engine.commands.root import root
+
+    assert help_text() + "\n" == CliRunner().invoke(root, ["--help"], prog_name="fbench").output
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(environ: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FBENCH, "list-tasks"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dotenv_that_is_a_pipe_is_not_waited_for(fbench: Fbench, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cwd" / ".env")
+    assert fbench("list-tasks").returncode == 0
+
+
 def test_a_run_prints_its_verdict_and_folder(fbench: Fbench, make_task: "MakeTask") -> None:
     done = fbench("run", "--task", str(make_task()), "--model", "fake/oracle", "--sandbox", "local")
     assert done.returncode == 0, done.stderr
@@ -101,6 +135,9 @@ def test_json_is_one_document_and_quiet_is_quiet(fbench: Fbench, make_task: "Mak
         (("--model", "fake/script:missing.yaml"), 2, "missing.yaml"),
         (("--model", "fake/nop", "--max-tokens", "-1"), 2, "max-tokens"),
         (("--model", "fake/nop", "--max-cost", "nan"), 2, "max-cost"),
+        (("--model", "fake/nop", "--max-cost", "1e400"), 2, "max-cost"),
+        (("--model", "fake/nop", "--max-wall-time", "inf"), 2, "no finite number"),
+        (("--model", "fake/nop", "--fail-under", "nan"), 2, "no finite number"),
         (("--model", "openai/unpriced-model", "--max-cost", "1", "--base-url", "http://127.0.0.1:9/v1"), 2, "price"),
         (("--model", "openai/x", "--base-url", "http://127.0.0.1:9/v1", "--max-model-wait", "0"), 3, ""),
     ],
@@ -112,6 +149,41 @@ def test_exit_codes_say_how_it_went(
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_json_and_quiet_come_from_the_environment_too(fbench: Fbench, make_task: "MakeTask") -> None:
+    arguments = ("run", "--task", str(make_task()), "--model", "fake/nop", "--sandbox", "local")
+    done = fbench(*arguments, FBENCH_JSON="1", FBENCH_QUIET="1")
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["status"] == "completed"
+    for listing in (("list-tasks",), ("pricing", "show"), ("runs",)):
+        assert json.loads(fbench(*listing, FBENCH_JSON="1").stdout)
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"no assignment\n", ".env:1"), (b"\xff\xfe", "cannot read .env")])
+def test_a_broken_dotenv_is_wrong_usage(fbench: Fbench, tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "cwd" / ".env").write_bytes(content)
+    done = fbench("list-tasks")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(exec head -c 1 >/dev/null)"])
+def test_a_lost_stderr_costs_the_progress_not_the_run(
+    make_task: "MakeTask", environ: dict[str, str], tmp_path: Path, redirection: str
+) -> None:
+    arguments = ("run", "--task", str(make_task()), "--model", "fake/oracle", "--sandbox", "local", "--json")
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", *FBENCH, *arguments],
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["passed"] is True
 
 
 def test_an_unknown_task_names_the_near_one(fbench: Fbench) -> None:

@@ -134,6 +134,59 @@ async def test_arguments_as_an_object_and_missing_usage_are_met(
     assert first["tokens"]["input"] > 0
 
 
+@pytest.mark.parametrize("sent", ["sk-abc-0123456789", 'sk-"quoted"-\\0123456789'])
+async def test_a_key_that_the_server_says_back_is_stored_nowhere(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path, sent: str
+) -> None:
+    loopback.plan(loopback.error(500, f"no, {sent}"), loopback.say(f"You sent {sent}", usage={"x": sent}))
+    result, folder = await run(loopback, make_task(), tmp_path, api_key=f" {sent}\n")
+    assert result.end_reason == "answered"
+    assert loopback.requests[0].headers["authorization"] == f"Bearer {sent}"
+    for path in folder.rglob("*"):
+        text = path.read_text() if path.is_file() else ""
+        assert sent not in text, path
+        assert json.dumps(sent)[1:-1] not in text, path
+    assert [json.loads(line)["seq"] for line in (folder / "transcript.jsonl").read_text().splitlines()]
+
+
+async def test_the_cost_of_an_unpriced_model_is_never_0(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    loopback.always(loopback.error(500))
+    result, _ = await run(loopback, make_task(), tmp_path, model="openai/unpriced", max_model_wait=0)
+    assert (result.status, result.cost_usd, result.cost_status) == ("error", None, "unknown")
+
+
+async def test_calls_that_json_text_did_not_offer_are_answered_and_not_run(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    native = loopback.call("bash", {"command": "echo hi > done.txt"})
+    loopback.plan(loopback.say("", tool_calls=[native]), loopback.say('{"tool": "submit"}'))
+    task = make_task(tools={"style": "json_text", "allow": ["bash"]})
+    result, _ = await run(loopback, task, tmp_path)
+    assert (result.end_reason, result.tool_calls, result.score) == ("submitted", 0, 0.0)
+    *_, said, answer, correction = loopback.requests[1].json["messages"]
+    assert said["tool_calls"][0]["id"] == answer["tool_call_id"]
+    assert [message["role"] for message in (said, answer, correction)] == ["assistant", "tool", "user"]
+
+
+async def test_nonsense_gets_a_short_correction(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    loopback.plan(
+        loopback.say(None, tool_calls=[loopback.call("x" * 100_000, {})]),
+        loopback.say(None, tool_calls=[loopback.call("bash", dict.fromkeys(map(str, range(10_000)), 1))]),
+        loopback.say(None, tool_calls=[loopback.call("bash", {"y" * 100_000: 1})]),
+    )
+    result, _ = await run(loopback, make_task(), tmp_path, max_turns=3)
+    assert result.end_reason == "unusable_replies"
+    _, *later = loopback.requests
+    corrections = [request.json["messages"][-1]["content"] for request in later]
+    assert all(len(correction) < 2000 for correction in corrections)
+    assert "there is no tool" in corrections[0]
+    assert "9993 problems more" in corrections[1]
+
+
 async def test_a_breach_cuts_a_silent_server_off(
     loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
 ) -> None:

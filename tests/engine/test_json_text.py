@@ -48,12 +48,39 @@ def test_broken_json_says_what_is_wrong() -> None:
     assert "delimiter" in reading.broken
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "if (x) { y(); } " * 1200,
+        json.dumps([{"row": row} for row in range(1200)]),
+        " ".join(json.dumps({"row": row}) for row in range(1200)),
+    ],
+)
+def test_a_call_is_found_after_much_code_or_data(before: str) -> None:
+    assert [call.name for call in read_calls(f"{before}\n{TEXT}").calls] == ["bash"]
+
+
+def test_calls_inside_another_object_stay_in_order() -> None:
+    calls = read_calls(f'{{"plan": {{"first": [{TEXT}], "then": {{"tool": "submit"}}}}}}').calls
+    assert [call.name for call in calls] == ["bash", "submit"]
+
+
 def test_a_call_inside_an_argument_is_no_call() -> None:
     outer = {"tool": "text_editor", "arguments": {"command": "create", "path": "a.json", "file_text": TEXT}}
     assert [call.name for call in read_calls(json.dumps(outer)).calls] == ["text_editor"]
 
 
-@pytest.mark.parametrize("noise", ["{" * 50_000, '{"a":' * 50_000, "[" * 50_000 + "{", '{"tool":' * 3000])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "{" * 50_000,
+        '{"a":' * 50_000,
+        "[" * 50_000 + "{",
+        '{"tool":' * 3000,
+        '{"a":' * 900 + '"' + "x" * 5_000_000,
+        '{"' * 1_000_000,
+    ],
+)
 def test_noise_ends_in_time_and_is_no_call(noise: str) -> None:
     assert read_calls(noise).calls == ()
 

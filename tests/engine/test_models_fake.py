@@ -187,13 +187,19 @@ async def test_the_estimate_is_the_next_turns_usage(tmp_path: Path) -> None:
         ("turns:\n- content: a\n- latency_s: -1\n", "{}:3: turns[1].latency_s: Input should be greater than or equal"),
         ("turns:\n- tool_calls:\n  - arguments: {}\n", "{}:3: turns[0].tool_calls[0].name: is missing"),
         ("turns:\n- usage: {input: 1, cached_input: 2}\n", "{}:2: turns[0].usage: `cached_input` is a part of `input`"),
-        ("turns:\n- content: 5\n", "{}:2: turns[0].content: Input should be a valid string, not 5"),
+        ("turns:\n- content: 5\n", "{}:2: turns[0].content: must be a text, not 5"),
         ("", "{}:1: the file is empty"),
-        ("just text", "{}:1: the script: Input should be a valid dictionary"),
+        ("just text", "{}:1: the script: must be a mapping"),
         ("turns:\n- content: b: c\n", "{}:2: no valid YAML"),
         ("turns: \x07", "{}:1: the character"),
         ("turns: [{content: a}]\nloop: 0o17\nloop: true", "{}:3: loop: key given twice"),
         pytest.param("[" * 100_000, "{}:1: nested deeper than 40 levels", id="deep"),
+        ("turns: {a: 1}", "{}:1: turns: must be a list"),
+        ("turns: [3]", "{}:1: turns[0]: must be a mapping, not 3"),
+        (
+            "turns: [{tool_calls: [{name: a, arguments: [1]}]}]",
+            "{}:1: turns[0].tool_calls[0].arguments: must be a mapping, or a text that is sent as it stands",
+        ),
     ],
 )
 async def test_a_broken_script_is_told_by_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:

@@ -61,6 +61,11 @@ async def test_the_oracle_passes_and_leaves_every_file(make_task: "MakeTask", ru
     assert len(read_lines(folder / "ledger.jsonl")) == 2
 
 
+async def test_blanks_around_a_models_name_are_no_part_of_it(make_task: "MakeTask", run_local: "RunLocal") -> None:
+    result, _ = await run_local(make_task(), " fake/oracle\n")
+    assert (result.model, result.passed) == ("fake/oracle", True)
+
+
 async def test_doing_nothing_fails(make_task: "MakeTask", run_local: "RunLocal") -> None:
     result, _ = await run_local(make_task(), "fake/nop")
     assert (result.status, result.passed, result.score) == ("completed", False, 0.0)
@@ -262,6 +267,18 @@ async def test_a_cost_cap_on_an_unpriced_model_is_refused_before_anything_is_wri
     async with Engine(environ={"OPENAI_API_KEY": "sk-test-key"}) as engine:
         with pytest.raises(UsageError, match="no price"):
             await engine.run(options)
+    assert not (tmp_path / "runs").exists()
+
+
+async def test_an_engine_that_is_not_open_refuses_and_leaves_nothing(make_task: "MakeTask", tmp_path: Path) -> None:
+    options = RunOptions(task=make_task(), model="fake/nop", sandbox="local", runs_dir=tmp_path / "runs")
+    engine = Engine(environ={})
+    with pytest.raises(RuntimeError, match="not open"):
+        await engine.run(options)
+    async with engine:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await engine.run(options)
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,7 +1,7 @@
 """A task, a final workspace and a way to judge it with real sandboxes."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fbench.engine.results import CheckResult, Verdict
-from fbench.engine.seams import OpenSandbox, SandboxSpec
-from fbench.judging.judge import JudgeRequest, judge_workspace
+from fbench.engine.seams import JudgeRequest, OpenSandbox, SandboxSpec
+from fbench.judging.judge import judge_workspace
 from fbench.tasks.manifest import TaskManifest
 
 
@@ -122,7 +122,7 @@ def walled(tmp_path: Path) -> Bench:
 
 
 def sandbox_opener(kind: str) -> OpenSandbox:
-    from fbench.engine.registry import load
+    from fbench.engine.registry import import_dotted
 
-    opener: Callable[..., Any] = load("sandboxes", kind)
+    opener: OpenSandbox = import_dotted(f"fbench.sandboxes.{kind}:open_sandbox")
     return opener

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fbench.engine.errors import UnknownNameError
+from fbench.engine.seams import JudgeRequest
 from fbench.judging import table
-from fbench.judging.judge import JudgeRequest, judge_workspace, unsupported_checks
+from fbench.judging.judge import judge_workspace
 from fbench.judging.scoring import ALMOST_ONE
+from fbench.judging.table import unsupported_checks
 from fbench.tasks.manifest import TaskManifest
 
 if TYPE_CHECKING:
@@ -150,16 +152,15 @@ def with_checks(request: JudgeRequest, *checks: dict[str, Any]) -> TaskManifest:
     return TaskManifest.model_validate(document)
 
 
-SQL = {"id": "rows", "type": "sql_check", "dsn": "sqlite:///a.db", "query": "select 1", "expect": [[1]]}
 RUBRIC = {"id": "taste", "type": "llm_rubric", "rubric": "grader/rubric.md"}
 
 
 async def test_checks_nothing_can_judge_are_named_and_refused(bench: Bench) -> None:
     request = bench.request(present("a"))
     assert unsupported_checks(request.manifest) == []
-    manifest = with_checks(request, SQL, {"id": "a", "type": "file_present", "path": "a"}, RUBRIC)
-    assert unsupported_checks(manifest) == ["rows (sql_check)", "taste (llm_rubric)"]
-    with pytest.raises(UnknownNameError, match="sql_check"):
+    manifest = with_checks(request, {"id": "a", "type": "file_present", "path": "a"}, RUBRIC)
+    assert unsupported_checks(manifest) == ["taste (llm_rubric)"]
+    with pytest.raises(UnknownNameError, match="llm_rubric"):
         await judge_workspace(replace(request, manifest=manifest))
     assert bench.told == []
 
@@ -173,29 +174,29 @@ async def test_an_outside_package_can_bring_a_type_of_check(
         {
             "outside_check.py": (
                 "from fbench.engine.seams import CheckOutcome\n"
-                "class Sql:\n"
-                "    tier = 'deterministic'\n"
+                "class Taste:\n"
+                "    tier = 'rubric'\n"
                 "    async def evaluate(self, check, context):\n"
-                "        if check.query == 'crash':\n"
+                "        if check.judge_model == 'crash':\n"
                 "            raise KeyError('oops \\udcff')\n"
-                "        if check.query == 'nan':\n"
+                "        if check.judge_model == 'nan':\n"
                 "            return CheckOutcome('failed', float('nan'), 'd')\n"
-                "        if check.query == 'full':\n"
+                "        if check.judge_model == 'full':\n"
                 "            return CheckOutcome('failed', 1.0, 'd')\n"
-                "        return CheckOutcome('passed', 1.0, check.query, {'seen': {1}})\n"
+                "        return CheckOutcome('passed', 1.0, check.rubric, {'seen': {1}})\n"
             ),
             "outside-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n",
-            "outside-1.0.dist-info/entry_points.txt": "[fbench.checks]\nsql_check = outside_check:Sql\n",
+            "outside-1.0.dist-info/entry_points.txt": "[fbench.checks]\nllm_rubric = outside_check:Taste\n",
         },
     )
     monkeypatch.syspath_prepend(str(site))
     request = bench.request(present("a"))
     manifest = with_checks(
         request,
-        SQL,
-        {**SQL, "id": "crash", "query": "crash"},
-        {**SQL, "id": "nan", "query": "nan"},
-        {**SQL, "id": "full", "query": "full"},
+        RUBRIC,
+        {**RUBRIC, "id": "crash", "judge_model": "crash"},
+        {**RUBRIC, "id": "nan", "judge_model": "nan"},
+        {**RUBRIC, "id": "full", "judge_model": "full"},
     )
     assert unsupported_checks(manifest) == []
     verdict = await judge_workspace(replace(request, manifest=manifest))
@@ -207,7 +208,7 @@ async def test_an_outside_package_can_bring_a_type_of_check(
     ]
     assert "KeyError" in verdict.checks[1].detail
     assert "not between 0 and 1" in verdict.checks[2].detail
-    assert json.loads((bench.outputs / "rows.json").read_text())["seen"] == [1]
+    assert json.loads((bench.outputs / "taste.json").read_text())["seen"] == [1]
     sys.modules.pop("outside_check", None)
 
 

@@ -1,5 +1,6 @@
 """The folders, the list of packages and the committed files agree with each other."""
 
+import ast
 import os
 import re
 import subprocess
@@ -46,6 +47,30 @@ def test_each_top_folder_is_mapped_linked_and_typed(repository: Path, pyproject:
     links = {link.name: str(link.readlink()) for link in (repository / ".links" / "fbench").iterdir()}
     assert links == {folder: f"../../{folder}" for folder in FOLDERS}
     assert [folder for folder in FOLDERS if not (repository / folder / "py.typed").is_file()] == []
+
+
+KNOWS = {
+    "tasks": {"tasks"},
+    "pricing": {"pricing"},
+    "engine": {"engine", "pricing", "tasks"},
+    "sandboxes": {"engine", "sandboxes", "tasks"},
+    "judging": {"engine", "judging", "tasks"},
+    "suites": {"engine", "pricing", "suites", "tasks"},
+}
+
+
+def test_imports_point_one_way(committed_files: tuple[str, ...], repository: Path) -> None:
+    wrong = []
+    for name in committed_files:
+        folder = name.split("/")[0]
+        if folder not in KNOWS or not name.endswith(".py") or re.match(r"tasks/[^/]+/", name):
+            continue
+        for node in ast.walk(ast.parse((repository / name).read_text(encoding="utf-8"))):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            known = {module.split(".")[1] for module in modules if module.startswith("fbench.")}
+            wrong += [f"{name}: fbench.{other}" for other in sorted(known - KNOWS[folder])]
+    assert wrong == []
 
 
 def test_every_python_file_of_fbench_is_in_a_package(committed_files: tuple[str, ...], repository: Path) -> None:

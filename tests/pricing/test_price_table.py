@@ -153,6 +153,11 @@ def test_all_problems_of_a_file_are_told_at_once(price_file: Path) -> None:
     assert f"{price_file}:4: `models.a/c.output` is missing" in told
 
 
+def test_a_price_that_is_one_number_is_told_what_it_should_be(price_file: Path) -> None:
+    told = refused(price_file, "models:\n  openai/a: 3\n")
+    assert f"{price_file}:2: `models.openai/a` is wrong: it must be a mapping" in told
+
+
 def test_free_models_take_no_price(price_file: Path) -> None:
     assert "costs 0 by definition" in refused(price_file, "models: {fake/oracle: {input: 1, output: 1}}")
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from fbench.engine.errors import UnknownNameError, UsageError
+from fbench.engine.options import parse_image_map
 from fbench.sandboxes.image_build import hold_build_lock
 from fbench.sandboxes.image_catalog import OWN_IMAGES, find_own_image, open_image_folder
 from fbench.sandboxes.image_context import (
@@ -22,7 +23,6 @@ from fbench.sandboxes.image_context import (
 )
 from fbench.sandboxes.image_dockerfile import read_dockerfile
 from fbench.sandboxes.image_machine import CA_FILE, PIP_FILE, read_machine_settings
-from fbench.sandboxes.image_store import parse_image_map
 
 PEM = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 

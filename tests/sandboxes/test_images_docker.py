@@ -16,8 +16,8 @@ import pytest
 from aiodocker import Docker, DockerError
 from click.testing import CliRunner, Result
 
-from fbench.engine.commands.images import images
 from fbench.engine.owner import owner_identity
+from fbench.sandboxes.commands.images import images
 from fbench.sandboxes.docker_engine import open_container_host
 from fbench.sandboxes.image_catalog import BASE_NAME
 from fbench.sandboxes.image_context import ImageBuildFailed

@@ -16,6 +16,7 @@ import pytest
 
 from fbench.engine.errors import SandboxFailed, SandboxLost
 from fbench.engine.seams import ExecRequest, Limits, Mount, SandboxSpec
+from fbench.sandboxes import local, supervised
 
 TREE = """
 sleep {tag} &
@@ -401,6 +402,22 @@ async def test_a_lost_supervisor_is_an_error_and_no_hang(
             with pytest.raises(SandboxLost):
                 await run(sandbox, "true")
     assert alive(tag) == []
+    _assert_no_child_left()
+
+
+async def test_a_stopped_supervisor_and_monitor_keep_no_process_alive(
+    open_local: Any, alive: Any, until: Any, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "KILL_GRACE_S", 0.5)
+    script = f"""setsid sleep {tag} &
+        for pid in $(awk '/^PPid/ {{print $2}}' /proc/$PPID/status) $PPID; do kill -STOP $pid; done; sleep {tag}"""
+    with anyio.fail_after(20):
+        async with open_local() as sandbox:
+            async with sandbox.exec(ExecRequest(("bash", "-c", script))):
+                await until(lambda: len(alive(f"sleep\0{tag}")) == 2)
+            mark = sandbox._surroundings.env[local.MARK]
+    assert alive(tag) == []
+    assert alive(mark) == []
     _assert_no_child_left()
 
 

@@ -204,6 +204,10 @@ CASES = [
     ),
     ("environment: {workdir: work}", "environment.workdir: 'work' must be an absolute path other than /"),
     ("environment: {workdir: /a/../b}", "environment.workdir: `workdir` must not contain '..'"),
+    (
+        "environment: {workdir: //grader/x}",
+        "environment.workdir: `workdir` must not lie in /grader, where fbench mounts that folder of the task",
+    ),
     ('environment: {setup: [" "]}', "environment.setup[0]: ' ' must be a command: neither blank nor with a NUL byte"),
     ("tools: {allow: [bash, bash]}", "tools.allow[1]: the tool 'bash' is listed twice"),
     ("tools: {allow: [submit]}", "tools.allow[0]: `submit` is always there and is not listed"),
@@ -249,6 +253,15 @@ CHECK_CASES = [
             "reference_output, llm_rubric"
         ),
         ".type",
+    ),
+    (
+        "typ: file_present, path: a",
+        (
+            "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
+            "metric, op, threshold, baseline, dsn, query, expect, ordered, reference, format, tolerance, rubric, "
+            "judge_model, votes"
+        ),
+        ".typ",
     ),
     ("type: file_present", "is required, but missing; add `path:`", ".path"),
     ("type: file_present, path: ../a", "'../a' must be a relative path that stays inside, without '..'", ".path"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fbench.judging.judge import JudgeRequest, judge_workspace
+from fbench.engine.seams import JudgeRequest
+from fbench.judging.judge import judge_workspace
 
 if TYPE_CHECKING:
     from fbench.engine.results import Verdict

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-from fbench.engine.commands.doctor_machine import Finding
+from fbench.sandboxes.commands.doctor_machine import Finding
 
 if TYPE_CHECKING:
     import httpx

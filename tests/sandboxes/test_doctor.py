@@ -13,23 +13,23 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
-from fbench.engine.commands import doctor_machine, doctor_services
-from fbench.engine.commands.doctor import doctor
-from fbench.engine.commands.doctor_docker import (
-    look_at_compose,
-    look_at_docker,
-    look_at_docker_leftovers,
-    look_at_docker_limits,
-    look_at_images,
-)
-from fbench.engine.commands.doctor_machine import Finding, look_at_disk, look_at_index, look_at_leftovers
-from fbench.engine.commands.doctor_services import look_at_endpoint, look_at_key
 from fbench.engine.owner import owner_identity
 from fbench.engine.records.index import open_index
 from fbench.engine.records.index_schema import INDEX
 from fbench.engine.records.reading import StartedRun
 from fbench.engine.scratch import scratch_root
 from fbench.sandboxes import compose_client, docker_engine, docker_sweep
+from fbench.sandboxes.commands import doctor_machine, doctor_services
+from fbench.sandboxes.commands.doctor import doctor
+from fbench.sandboxes.commands.doctor_docker import (
+    look_at_compose,
+    look_at_docker,
+    look_at_docker_leftovers,
+    look_at_docker_limits,
+    look_at_images,
+)
+from fbench.sandboxes.commands.doctor_machine import Finding, look_at_disk, look_at_index, look_at_leftovers
+from fbench.sandboxes.commands.doctor_services import look_at_endpoint, look_at_key
 
 KEY = "sk-very-secret-1234"
 Serve = Callable[..., str]
@@ -288,6 +288,16 @@ async def test_disk_is_looked_at_where_the_folder_will_be_made(tmp_path: Path, m
     monkeypatch.setattr(doctor_machine, "LOW_DISK_BYTES", 1 << 60)
     low = await look_at_disk("runs folder", tmp_path)
     assert (low.status, "make room" in low.advice) == ("fault", True)
+
+
+async def test_a_working_folder_that_is_gone_is_a_fault_of_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert (await look_at_disk("runs folder", Path("runs"))).status == "fault"
 
 
 async def test_the_index_is_counted_and_a_damaged_one_is_a_fault(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fbench.engine.commands.options import json_option, runs_dir_option
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from fbench.engine.commands.doctor_machine import Finding
+    from fbench.sandboxes.commands.doctor_machine import Finding
 
 
 @click.command()
@@ -50,9 +50,9 @@ async def examine(base_url: str | None, runs_dir: Path) -> "list[Finding]":
     """Everything doctor looks at, in a fixed order; what waits for others is looked at together."""
     import anyio  # noqa: PLC0415 - late: `fbench --help` stays cheap
 
-    from fbench.engine.commands import doctor_docker as docker  # noqa: PLC0415
-    from fbench.engine.commands import doctor_machine as machine  # noqa: PLC0415
-    from fbench.engine.commands import doctor_services as services  # noqa: PLC0415
+    from fbench.sandboxes.commands import doctor_docker as docker  # noqa: PLC0415
+    from fbench.sandboxes.commands import doctor_machine as machine  # noqa: PLC0415
+    from fbench.sandboxes.commands import doctor_services as services  # noqa: PLC0415
 
     looks: list[Callable[[], Awaitable[Finding]]] = [
         machine.look_at_python,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from fbench.engine.commands.doctor_machine import Finding
 from fbench.engine.errors import FbenchError, SandboxFailed
+from fbench.sandboxes.commands.doctor_machine import Finding
 from fbench.tasks.manifest import DEFAULT_IMAGE
 
 if TYPE_CHECKING:

@@ -69,13 +69,13 @@ def build(
     as_json: bool,
 ) -> None:
     """Build fbench's images (mle and postgres, or those named) on the Docker engine. Nothing is pulled."""
+    from fbench.engine.options import parse_image_map  # noqa: PLC0415
     from fbench.sandboxes.image_catalog import (  # noqa: PLC0415 - late, as all below: help stays cheap
         BUILT_UNASKED,
         build_own_image,
         find_own_image,
     )
     from fbench.sandboxes.image_machine import read_machine_settings  # noqa: PLC0415
-    from fbench.sandboxes.image_store import parse_image_map  # noqa: PLC0415
 
     chosen = [find_own_image(name) for name in dict.fromkeys(names)] or list(BUILT_UNASKED)
     settings = read_machine_settings(ca_bundle)

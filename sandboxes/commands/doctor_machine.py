@@ -155,10 +155,11 @@ async def look_at_leftovers() -> Finding:
 
 
 def _disk(name: str, folder: Path) -> Finding:
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = folder
     try:
+        place = folder.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
         free = shutil.disk_usage(place).free
     except OSError as error:
         return Finding(name=name, status="fault", detail=f"{place} cannot be looked at: {error.strerror or error}")

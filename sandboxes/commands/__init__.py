@@ -1,0 +1,1 @@
+"""Commands about the machine and its sandboxes; the root finds them by name."""
