@@ -67,7 +67,9 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     price = None if is_free else load_prices(user_prices).find(options.model)
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
 
-    choice = await load_part("choose_sandbox")(options.sandbox, manifest.environment, model_is_fake=is_free)
+    choice = await load_part("choose_sandbox")(
+        options.sandbox, manifest.environment, model_is_fake=is_free, image_map=options.image_map
+    )
     if choice.warning:
         warnings.append(choice.warning)
 

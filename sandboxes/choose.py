@@ -1,13 +1,15 @@
 """Which sandbox a run gets: what was asked for, what the task needs, what this machine has."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from fbench.engine.errors import UsageError
 from fbench.sandboxes import bubblewrap, compose_client
-from fbench.sandboxes.docker_engine import find_engine, ping
-from fbench.tasks.manifest import Environment
+from fbench.sandboxes.docker_engine import find_engine, open_container_host, ping
+from fbench.sandboxes.image_store import find_image
+from fbench.tasks.manifest import DEFAULT_IMAGE, Environment
 
 KINDS = ("auto", "docker", "bubblewrap", "local")
 ENGINE_HINT = "install Docker Engine (`apt-get install docker.io`, or see docs.docker.com/engine/install) and start it"
@@ -42,6 +44,12 @@ async def probe_engine() -> str | None:
     return answer
 
 
+async def probe_image(name: str) -> bool:
+    """Whether the engine has an image of that name. Raises SandboxFailed when it cannot say."""
+    async with open_container_host() as host:
+        return await find_image(host.client, name) is not None
+
+
 async def choose_sandbox(
     requested: str,
     environment: Environment,
@@ -50,8 +58,14 @@ async def choose_sandbox(
     probe_bubblewrap: Probe = bubblewrap.probe,
     probe_engine: Probe = probe_engine,
     probe_compose: Probe = compose_client.probe,
+    probe_image: Callable[[str], Awaitable[bool]] = probe_image,
+    image_map: Mapping[str, str] = MappingProxyType({}),
 ) -> SandboxChoice:
     """The sandbox for a task. Nothing is ever weaker than what was asked for or than the task needs.
+
+    `auto` passes an engine by that has not our own image `DEFAULT_IMAGE`, when the task asks for nothing else: a
+    machine with Docker and a machine without then run the first task alike. A missing image that a task chose is an
+    error all the same.
 
     Args:
         requested: `auto`, `docker`, `bubblewrap` or `local`.
@@ -60,6 +74,8 @@ async def choose_sandbox(
         probe_bubblewrap: None when bubblewrap is usable, else why not.
         probe_engine: the same of the Docker engine.
         probe_compose: the same of Docker's Compose plugin.
+        probe_image: whether the engine has an image.
+        image_map: images that stand for others.
 
     Raises:
         UsageError: nothing here fits; it says what would.
@@ -78,7 +94,14 @@ async def choose_sandbox(
     if requested in {"auto", "docker"}:
         no_engine = await probe_engine()
         if no_engine is None:
-            return await _choose_containers(environment, probe_compose)
+            image = image_map.get(environment.image or "", environment.image)
+            if requested == "docker" or need or image != DEFAULT_IMAGE or await probe_image(image):
+                return await _choose_containers(environment, probe_compose)
+            no_engine = f"its engine answers but has no image {image}; `fbench images build` makes it"
+            choice = await _choose_without_containers(
+                requested, no_engine, probe_bubblewrap, model_is_fake=model_is_fake
+            )
+            return SandboxChoice(choice.kind, choice.warning or f"runs in {choice.kind}. Docker: {no_engine}")
         if requested == "docker" or need:
             why = need or "--sandbox docker was asked for"
             msg = f"{why}, and there is no Docker engine to use: {no_engine}. If there is none yet, {ENGINE_HINT}"

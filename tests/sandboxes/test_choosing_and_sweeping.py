@@ -41,13 +41,27 @@ async def _no_compose() -> str | None:
     return "Docker's command line has no Compose plugin: install the plugin"
 
 
+async def _has_image(_name: str) -> bool:
+    return True
+
+
+async def _has_no_image(_name: str) -> bool:
+    return False
+
+
 NOTHING: dict[str, Any] = {
+    "probe_image": _has_image,
     "probe_engine": _no_engine,
     "probe_compose": _no_compose,
     "probe_bubblewrap": _unusable,
 }
 WITHOUT_DOCKER = NOTHING | {"probe_bubblewrap": _usable}
-EVERYTHING: dict[str, Any] = {"probe_engine": _usable, "probe_compose": _usable, "probe_bubblewrap": _usable}
+EVERYTHING: dict[str, Any] = NOTHING | {
+    "probe_engine": _usable,
+    "probe_compose": _usable,
+    "probe_bubblewrap": _usable,
+}
+WITHOUT_IMAGE = EVERYTHING | {"probe_image": _has_no_image}
 
 
 @pytest.mark.parametrize("is_fake", [True, False])
@@ -56,6 +70,26 @@ async def test_auto_takes_docker_then_bubblewrap(is_fake: bool) -> None:
     assert choice == SandboxChoice("docker")
     choice = await choose_sandbox("auto", PLAIN, model_is_fake=is_fake, **WITHOUT_DOCKER)
     assert choice == SandboxChoice("bubblewrap")
+
+
+async def test_auto_passes_an_engine_by_that_has_not_our_own_image() -> None:
+    choice = await choose_sandbox("auto", PLAIN, model_is_fake=False, **WITHOUT_IMAGE)
+    assert choice.kind == "bubblewrap"
+    assert "fbench images build" in str(choice.warning)
+
+
+@pytest.mark.parametrize(
+    ("requested", "environment"), [("docker", PLAIN), ("auto", CONTAINER), ("auto", Environment(image="their/own:1"))]
+)
+async def test_a_missing_image_that_was_asked_for_is_not_passed_by(requested: str, environment: Environment) -> None:
+    choice = await choose_sandbox(requested, environment, model_is_fake=True, **WITHOUT_IMAGE)
+    assert choice.kind == "docker"
+
+
+async def test_a_real_model_without_image_and_bubblewrap_is_told_of_both() -> None:
+    probes = WITHOUT_IMAGE | {"probe_bubblewrap": _unusable}
+    with pytest.raises(UsageError, match="fbench images build"):
+        await choose_sandbox("auto", PLAIN, model_is_fake=False, **probes)
 
 
 async def test_a_fake_model_without_docker_and_bubblewrap_runs_locally_with_a_warning() -> None:
