@@ -5,6 +5,7 @@ Each session installs what its file in .ci/ pins, by hash, and then fbench itsel
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -52,7 +53,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The README's commands run, nox itself left out."""
+    """The README's commands run, nox itself and the making of images left out."""
     _install(session, "tests")
     _pytest(session, "tests/packaging/test_readme.py")
 
@@ -62,6 +63,21 @@ def tests(session: nox.Session) -> None:
     """Everything else under tests/; arguments after `--` go to pytest."""
     _install(session, "tests")
     _pytest(session, "-n", "auto", *(session.posargs or ("tests", "--ignore=tests/packaging")))
+
+
+@nox.session(default=False)
+def docker(session: nox.Session) -> None:
+    """Of `tests` what needs containers, where no engine is a failure; arguments after `--` go to pytest."""
+    _install(session, "tests")
+    session.env["FBENCH_REQUIRE_DOCKER"] = "1"
+    _pytest(session, "-n", "auto", *(session.posargs or ("tests/sandboxes", "tests/tasks/builtin")))
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The measurements of tests/benchmarks, one after the other; arguments after `--` go to pytest."""
+    _install(session, "tests")
+    _pytest(session, *(session.posargs or sorted(map(str, Path("tests/benchmarks").glob("bench_*.py")))))
 
 
 @nox.session(default=False, venv_backend="none")

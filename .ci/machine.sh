@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Debian machine fit for the tests: bubblewrap, git, a Python with pip, a Docker engine that answers with the
-# Compose plugin, and fbench's images on it. What is there is left alone; when all is there, it takes a second.
+# Makes a Debian machine fit for the tests: bubblewrap, git, a Python with pip, PostgreSQL's programs, a Docker engine that
+# answers with the Compose plugin, and fbench's images on it. What is there is left alone; when all is there, it takes a
+# second.
 set -euo pipefail
 docker_scripts=$(dirname "${BASH_SOURCE[0]}")/docker
 
@@ -10,6 +11,11 @@ command -v git >/dev/null || missing+=(git)
 command -v python3 >/dev/null || missing+=(python3)
 if ! command -v pip >/dev/null; then
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
+# The tests of SQL start servers of their own from these programs; Debian keeps initdb out of PATH.
+if ! command -v psql >/dev/null ||
+  ! { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }; then
+  missing+=(postgresql)
 fi
 if ! command -v docker >/dev/null; then
   missing+=(docker.io iptables debootstrap)
@@ -34,7 +40,14 @@ if ((${#missing[@]} > 0)); then
   export DEBIAN_FRONTEND=noninteractive
   echo "machine.sh: installing ${missing[*]}" >&2
   "${as_root[@]}" apt-get update -q
-  "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"
+  install=("${as_root[@]}" apt-get install -q -y --no-install-recommends)
+  clusters=/etc/postgresql-common/createcluster.conf
+  if [[ " ${missing[*]} " == *" postgresql "* && ! -e "$clusters" ]]; then
+    # The programs are wanted, not the server that Debian's package would make and start.
+    "${install[@]}" postgresql-common
+    "${as_root[@]}" sed -i 's/^#*create_main_cluster .*/create_main_cluster = false/' "$clusters"
+  fi
+  "${install[@]}" "${missing[@]}"
 fi
 
 export PATH=$PATH:/usr/sbin:/sbin   # where Debian has dockerd, iptables and debootstrap

@@ -50,6 +50,7 @@ PARTS: Mapping[str, str] = MappingProxyType(
         "judge_workspace": "fbench.judging.judge:judge_workspace",
         "unsupported_checks": "fbench.judging.table:unsupported_checks",
         "choose_sandbox": "fbench.sandboxes.choose:choose_sandbox",
+        "sweep_scratch": "fbench.sandboxes.sweep:sweep_scratch",
     }
 )
 """What the engine needs of the folders that know it, one of each."""

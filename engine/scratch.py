@@ -11,10 +11,12 @@ import anyio.to_thread
 
 from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
-from fbench.engine.owner import owner_identity
-from fbench.engine.records.copying import remove_tree
+from fbench.engine.owner import Owner, owner_identity
+from fbench.engine.records.copying import LeftOut, remove_tree
 
 OWNER_FILE = "owner"
+UNMARKED = ".owner-"
+"""Begins the name of a folder while its owner's mark is not written yet, or may be removed already: the name tells."""
 REMOVE_GRACE_S = 60.0
 
 log = get_logger(__name__)
@@ -37,7 +39,7 @@ async def open_scratch(run_id: str) -> AsyncIterator[Path]:
         yield folder
     finally:
         with anyio.move_on_after(REMOVE_GRACE_S, shield=True) as grace:
-            stuck = await anyio.to_thread.run_sync(remove_tree, folder, abandon_on_cancel=True)
+            stuck = await anyio.to_thread.run_sync(_remove, folder, abandon_on_cancel=True)
             if stuck:
                 log.warning("scratch.not_removed", folder=str(folder), why=stuck[0].why)
         if grace.cancelled_caught:
@@ -54,9 +56,36 @@ def make_scratch_folder(run_id: str) -> Path:
             msg = f"{root} belongs to somebody else or others may write to it; remove it, or set TMPDIR"
             raise UsageError(msg)
         folder = root / run_id
-        folder.mkdir(mode=0o700)
-        (folder / OWNER_FILE).write_text(owner_identity(), encoding="utf-8")
+        unmarked = _unmarked(folder)
+        unmarked.mkdir(mode=0o700)
+        try:
+            (unmarked / OWNER_FILE).write_text(owner_identity(), encoding="utf-8")
+            unmarked.rename(folder)
+        except OSError:
+            remove_tree(unmarked)
+            raise
     except OSError as error:
         msg = f"cannot make a scratch folder in {root}: {error.strerror or error}; set TMPDIR to a folder with room"
         raise UsageError(msg) from error
     return folder
+
+
+def owner_in_name(name: str) -> Owner | None:
+    """The owner of a folder that is being made or removed; None for any other name."""
+    if not name.startswith(UNMARKED):
+        return None
+    return Owner.from_file_name("-".join(name.removeprefix(UNMARKED).split("-", 2)[:2]))
+
+
+def _unmarked(folder: Path) -> Path:
+    return folder.with_name(f"{UNMARKED}{Owner.this_process().as_file_name()}-{folder.name}")
+
+
+def _remove(folder: Path) -> tuple[LeftOut, ...]:
+    """Remove the folder; killed in the middle of it, a sweep still knows whose it was. Blocking."""
+    unmarked = _unmarked(folder)
+    try:
+        folder.rename(unmarked)
+    except OSError:
+        return remove_tree(folder)
+    return remove_tree(unmarked)

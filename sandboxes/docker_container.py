@@ -110,7 +110,8 @@ class ContainerPlan:
         }
         if not self.has_outside:
             # The engine's own name service asks the host's for every name it does not know, on a closed network too.
-            host |= {"Dns": ["127.0.0.1"], "DnsSearch": ["."]}
+            # Nobody answers at the address that is put in its place; programs would wait 10 s for it by default.
+            host |= {"Dns": ["127.0.0.1"], "DnsSearch": ["."], "DnsOptions": ["timeout:1", "attempts:2"]}
         if limits.memory_bytes is not None:
             host["Memory"] = host["MemorySwap"] = limits.memory_bytes
         if limits.cpus is not None:

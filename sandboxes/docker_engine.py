@@ -147,7 +147,9 @@ def engine_errors(address: EngineAddress, what: str, patience_s: float = REQUEST
     try:
         yield
     except TimeoutError as error:
-        msg = f"{where} {what} within {patience_s:.0f} s: it may be overloaded or hung; look at its log, then try again"
+        # The client's own patience, for connecting, is another one than the caller's.
+        waited = PING_PATIENCE_S if isinstance(error, aiohttp.ClientError) else patience_s
+        msg = f"{where} {what} within {waited:.0f} s: it may be overloaded or hung; look at its log, then try again"
         raise SandboxFailed(msg) from error
     except DockerError as error:
         reason = error.message
@@ -155,8 +157,16 @@ def engine_errors(address: EngineAddress, what: str, patience_s: float = REQUEST
         if _is_unreachable(error):
             msg += f". Is it running? {HOW_TO_START}"
         raise SandboxFailed(msg) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        msg = f"{where} {what}: {error or type(error).__name__}. Is it running? {HOW_TO_START}"
+    except (aiohttp.ClientError, OSError) as error:
+        msg = f"{where} {what}: {str(error) or type(error).__name__}. Is it running? {HOW_TO_START}"
+        raise SandboxFailed(msg) from error
+    except (ValueError, TypeError, LookupError) as error:
+        # aiodocker on an answer without a Content-Type, with broken JSON, or without the fields that are asked for.
+        reason = str(error) or type(error).__name__
+        msg = (
+            f"{where} {what}: what answers there does not speak as a Docker engine ({type(error).__name__}: {reason}); "
+            f"check the address and what is between, such as a proxy"
+        )
         raise SandboxFailed(msg) from error
 
 
@@ -169,7 +179,8 @@ def status_of(error: BaseException) -> int:
 def _is_unreachable(error: BaseException) -> bool:
     import aiohttp  # noqa: PLC0415 - loaded with the client
 
-    return isinstance(error.__cause__, aiohttp.ClientConnectionError)
+    # What aiodocker makes of a broken connection; it raises it in the handler of the first and names no cause.
+    return isinstance(error.__cause__ or error.__context__, aiohttp.ClientConnectionError)
 
 
 def _refuse_a_missing_socket(address: EngineAddress) -> None:

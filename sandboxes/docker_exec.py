@@ -9,6 +9,7 @@ import anyio
 
 from fbench.engine.errors import SandboxLost
 from fbench.engine.seams import ExecExit, ExecRequest, OutputChunk
+from fbench.sandboxes.docker_engine import REQUEST_PATIENCE_S
 
 if TYPE_CHECKING:
     from aiodocker.execs import Exec
@@ -57,12 +58,14 @@ class ContainerExec:
     Attributes:
         mark: the value of FBENCH_EXEC in its processes.
         stop_reason: why the sandbox itself ended it, None when it did not.
+        is_killed: whether we have set about ending it.
         oom_kills_before: the sandbox's count of out-of-memory kills when it started.
     """
 
     def __init__(self, mark: str, place: str, kill: "Callable[[ContainerExec], Awaitable[None]]") -> None:
         self.mark = mark
         self.stop_reason: str | None = None
+        self.is_killed = False
         self.oom_kills_before = 0
         self.since: int | None = None
         self._prefix = place.encode() + b":"
@@ -134,11 +137,15 @@ class ContainerExec:
         self._wake()
 
     async def facts_at_end(self) -> Mapping[str, Any]:
-        """What the engine says of the process once it has ended. Raises what the client raises."""
+        """What the engine says of the process once it has ended.
+
+        Raises what the client raises, and TimeoutError when the engine leaves one question unanswered.
+        """
         assert self._exec is not None
         pause = POLL_FIRST_S
         while True:
-            facts: Mapping[str, Any] = await self._exec.inspect()
+            with anyio.fail_after(REQUEST_PATIENCE_S):
+                facts: Mapping[str, Any] = await self._exec.inspect()
             if not facts["Running"] and facts["ExitCode"] is not None:
                 return facts
             with anyio.move_on_after(pause):

@@ -39,6 +39,8 @@ LIFETIME_S = 24 * 3600
 COMMAND = ("sleep", str(LIFETIME_S))
 KILLED = 137
 ENDED_PAUSE_S = 0.05
+DEATH_PATIENCE_S = 2.0
+"""How long a container that starts nothing any more may take to be known as ended; seen are 0.1 s."""
 OOM_SCRIPT = (
     "cat /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events 2>/dev/null | "
     'while read -r key count; do if [ "$key" = oom_kill ]; then echo "$count"; fi; done'
@@ -98,6 +100,8 @@ class PlainSandbox:
 
     async def end_processes(self) -> None:
         """End every process of the sandbox's user, background jobs included; the sandbox stays usable."""
+        for running in self._execs.values():
+            running.is_killed = True
         with anyio.move_on_after(KILL_GRACE_S) as grace:
             await self._or_lost(lambda: end_all(self._processes))
         if grace.cancelled_caught:
@@ -165,7 +169,7 @@ class PlainSandbox:
             code = int(facts["ExitCode"])
             if not facts.get("Pid"):
                 running.finish(ExecExit(CANNOT_START, reason="the container could not start the command's shell"))
-            elif code == KILLED and not await self._is_running():
+            elif code == KILLED and not await self._has_survived(running):
                 running.lose(self._loss())
             else:
                 out_of_memory = code == KILLED and await self._oom_kills() > running.oom_kills_before
@@ -178,6 +182,7 @@ class PlainSandbox:
     async def _kill(self, running: ContainerExec) -> None:
         if not running.is_started:
             return
+        running.is_killed = True
         with anyio.move_on_after(KILL_GRACE_S) as grace:
             await self._or_lost(lambda: self._end_tree(running))
             await running.wait()
@@ -223,6 +228,24 @@ class PlainSandbox:
                 while (message := await stream.read_out()) is not None:
                     said += message.data
         return said.decode(errors="replace")
+
+    async def _has_survived(self, running: ContainerExec) -> bool:
+        """Whether the container lives on after one of its commands was killed.
+
+        Its end takes the commands first, while the engine still calls it running: but then nothing starts in it.
+        """
+        if not await self._is_running():
+            return False
+        if running.is_killed:
+            return True
+        with suppress(SandboxFailed):
+            if (await self._run_script("echo alive", ())).strip() == "alive":
+                return True
+        with anyio.move_on_after(DEATH_PATIENCE_S):
+            while await self._is_running():  # noqa: ASYNC110 - the engine is asked, nobody tells
+                await anyio.sleep(ENDED_PAUSE_S)
+            return False
+        return True
 
     async def _is_running(self) -> bool:
         try:

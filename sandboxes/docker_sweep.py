@@ -98,6 +98,7 @@ async def sweep_docker(docker: "Docker", is_leftover: IsLeftover = is_of_dead_ow
 async def sweep_at_start(docker: "Docker", address: str) -> None:
     """The sweep that a run begins with: at most one in five minutes for an engine, and no error."""
     from aiodocker import DockerError  # noqa: PLC0415 - heavy, and for containers only
+    from aiohttp import ClientError  # noqa: PLC0415
 
     now = time.monotonic()
     if now - _last_sweeps.get(address, -REST_S) < REST_S:
@@ -107,8 +108,8 @@ async def sweep_at_start(docker: "Docker", address: str) -> None:
     try:
         with anyio.move_on_after(START_PATIENCE_S):
             swept = await sweep_docker(docker)
-    except (DockerError, OSError, TimeoutError) as error:
-        log.warning("docker.not_swept", error=str(error))
+    except (DockerError, ClientError, OSError, ValueError, TypeError, LookupError) as error:  # as in `engine_errors`
+        log.warning("docker.not_swept", error=str(error) or type(error).__name__)
         return
     if swept.removed:
         log.info("leftovers.removed", count=len(swept.removed))

@@ -7,8 +7,9 @@ asked. A build happens once for each content: its tag holds the hash of all that
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import anyio
 import anyio.to_thread
 
 from fbench.engine.errors import SandboxFailed
@@ -109,6 +110,22 @@ async def find_image(docker: "Docker", name: str) -> ImageRef | None:
         msg = f"the Docker engine cannot say whether it has the image {name}: {error.message}"
         raise SandboxFailed(msg) from error
     return ImageRef(name, found["Id"])
+
+
+async def list_images(docker: "Docker", label: str) -> list[Mapping[str, Any]]:
+    """Images with a label (`name` or `name=value`). Docker 20.10 answers 500 while another process removes one of
+    its images; it is then asked again, for a bounded time. Raises SandboxFailed."""
+    from aiodocker import DockerError  # noqa: PLC0415 - see find_image
+
+    for pause_s in (0.1, 0.2, 0.5, 1.0, 2.0, None):
+        try:
+            return list(await docker.images.list(filters={"label": [label]}))
+        except DockerError as error:
+            if pause_s is None:
+                msg = f"the Docker engine does not list its images: {error.message}; try again"
+                raise SandboxFailed(msg) from error
+            await anyio.sleep(pause_s)
+    raise AssertionError  # the last round returned or raised
 
 
 def missing_image(name: str, *, why: str = "") -> ImageMissing:

@@ -11,7 +11,7 @@ from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import is_owner_alive
 from fbench.engine.records.copying import remove_tree
-from fbench.engine.scratch import OWNER_FILE, scratch_root
+from fbench.engine.scratch import OWNER_FILE, owner_in_name, scratch_root
 from fbench.sandboxes.cgroups import sweep_groups
 
 OWNERLESS_S = 600.0
@@ -98,9 +98,14 @@ def _is_dead(folder: Path) -> bool:
         return False
     if not stat.S_ISDIR(status.st_mode):
         return False
+    if (owner := owner_in_name(folder.name)) is not None:
+        return not owner.is_alive()
     try:
         with (folder / OWNER_FILE).open("rb") as file:
-            return not is_owner_alive(file.read(1000).decode(errors="replace"))
+            mark = file.read(1000).decode(errors="replace")
+        if mark:
+            return not is_owner_alive(mark)
+        return time.time() - status.st_mtime > OWNERLESS_S
     except FileNotFoundError:
         return time.time() - status.st_mtime > OWNERLESS_S
     except OSError:

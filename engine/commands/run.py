@@ -100,11 +100,13 @@ def _options(given: dict[str, Any]) -> "RunOptions":
 def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, Path | None, int | None]":
     """The run's result and folder, as far as it got, and the exit code of a signal."""
     import anyio  # noqa: PLC0415 - late: help stays cheap
+    import anyio.to_thread  # noqa: PLC0415
 
     from fbench.engine.commands.progress import Progress  # noqa: PLC0415
     from fbench.engine.commands.signals import run_interruptible  # noqa: PLC0415
     from fbench.engine.engine import Engine  # noqa: PLC0415
     from fbench.engine.events import RunFinished  # noqa: PLC0415
+    from fbench.engine.registry import load_part  # noqa: PLC0415
 
     seen: list[RunFinished] = []
     progress = None if quiet or sys.stderr is None else Progress()  # None: started with stderr closed
@@ -116,6 +118,7 @@ def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, 
             progress(event)
 
     async def work() -> None:
+        await anyio.to_thread.run_sync(load_part("sweep_scratch"))  # what killed runs left; a look into one folder
         async with Engine() as engine:
             await engine.run(options, watch)
 

@@ -63,6 +63,9 @@ async def run_interruptible(
         except Exception as error:  # noqa: BLE001 - carried out of the group, which would wrap it
             failure = error
         group.cancel_scope.cancel()
+    if caught:  # the exit code is decided: a signal that comes while the interpreter ends must not change it
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     if failure is not None:
         raise failure
     return Finished(value, caught[0] if caught else None)

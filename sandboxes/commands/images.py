@@ -171,7 +171,7 @@ def _on_engine(work: "Callable[[Docker], Awaitable[Answer]]") -> Answer:
 async def _rows(docker: "Docker") -> list[dict[str, Any]]:
     """fbench's images, then those built from tasks by name."""
     from fbench.sandboxes.image_catalog import OWN_IMAGES, is_current  # noqa: PLC0415
-    from fbench.sandboxes.image_store import LABEL_TASK, TASK_PREFIX, find_image  # noqa: PLC0415
+    from fbench.sandboxes.image_store import LABEL_TASK, TASK_PREFIX, find_image, list_images  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = []
     for image in OWN_IMAGES:
@@ -182,7 +182,7 @@ async def _rows(docker: "Docker") -> list[dict[str, Any]]:
             size = (await docker.images.inspect(found.id))["Size"]
             row |= {"id": found.id, "size_bytes": size, "current": await is_current(docker, image, found)}
         rows.append(row)
-    for built in await docker.images.list(filters={"label": [LABEL_TASK]}):
+    for built in await list_images(docker, LABEL_TASK):
         task = built["Labels"][LABEL_TASK]
         rows += [
             {

@@ -154,5 +154,22 @@ def test_ci_runs_the_test_command_of_the_readme(repository: Path) -> None:
     assert f"```bash\n{command}\n```" in (repository / "README.md").read_text(encoding="utf-8")
     assert f"bash -c '{command}'" in script
     for name in ("run", "machine.sh"):
-        subprocess.run(["bash", "-n", repository / ".ci" / name], check=True, timeout=60)
         assert os.access(repository / ".ci" / name, os.X_OK)
+
+
+def test_the_scripts_of_ci_can_be_parsed(repository: Path) -> None:
+    scripts = [repository / ".ci" / "run", *sorted((repository / ".ci").rglob("*.sh"))]
+    assert len(scripts) > 2
+    for script in scripts:
+        subprocess.run(["bash", "-n", script], check=True, timeout=60)
+
+
+def test_in_ci_nothing_is_skipped_that_a_test_can_be_told_to_require(
+    committed_files: tuple[str, ...], repository: Path
+) -> None:
+    asked = set()
+    for name in committed_files:
+        if name.startswith("tests/") and name.endswith(".py"):
+            asked |= set(re.findall(r"FBENCH_REQUIRE_[A-Z]+", (repository / name).read_text(encoding="utf-8")))
+    script = (repository / ".ci" / "run").read_text(encoding="utf-8")
+    assert asked == set(re.findall(r"(FBENCH_REQUIRE_[A-Z]+)=1", script))

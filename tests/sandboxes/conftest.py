@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,25 @@ import anyio
 import pytest
 
 from fbench.engine.owner import owner_identity
-from fbench.engine.seams import ExecExit, ExecRequest, Sandbox, SandboxSpec
-from fbench.sandboxes import bubblewrap, local
+from fbench.engine.seams import ExecExit, ExecRequest, Sandbox, SandboxSpec, SiteSpec
+from fbench.sandboxes import bubblewrap, compose, compose_client, local
 from fbench.sandboxes.docker import open_container_sandbox
 from fbench.sandboxes.docker_engine import open_container_host, ping
+from fbench.tasks.manifest import Environment
 
 IMAGE = "fbench/base:1"
 """What the containers of these tests are made of; `.ci/machine.sh` makes it."""
+SERVICES = {
+    "store": {
+        "image": IMAGE,
+        "command": "python3 -m http.server --directory /etc 80",
+        "healthcheck": {
+            "command": "python3 -c \"import urllib.request as u; u.urlopen('http://localhost')\"",
+            "interval_s": 0.2,
+            "retries": 50,
+        },
+    }
+}
 
 
 class Done(NamedTuple):
@@ -42,8 +54,10 @@ async def _bubblewrap_or_skip() -> None:
         pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
-async def _docker_or_skip() -> None:
+async def _docker_or_skip(*, needs_compose: bool = False) -> None:
     trouble = await ping()
+    if trouble is None and needs_compose:
+        trouble = await compose_client.probe()
     if trouble is not None:
         if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
             pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
@@ -53,14 +67,15 @@ async def _docker_or_skip() -> None:
 async def _ready(name: str) -> str:
     if name == "bubblewrap":
         await _bubblewrap_or_skip()
-    elif name.startswith("docker"):
+    elif name != "local":
         await _docker_or_skip()
     return name
 
 
-@pytest.fixture(params=["local", "bubblewrap", "docker", "docker-plain"])
+@pytest.fixture(params=["local", "bubblewrap", "docker", "docker-plain", "compose"])
 async def kind(request: pytest.FixtureRequest) -> str:
-    """`docker-plain` is docker without a supervisor, as with an image that has no Python."""
+    """`docker-plain` is docker without a supervisor, as with an image that has no Python; `compose` is a site with a
+    network and no services."""
     return await _ready(request.param)
 
 
@@ -101,6 +116,8 @@ def _opener(spec: SandboxSpec, name: str) -> Opener:
         changed = replace(spec, **changes)
         if name.startswith("docker"):
             return _open_docker(changed, has_supervisor=name == "docker")
+        if name.startswith("compose"):
+            return _open_compose(changed, SERVICES if name == "compose-services" else {})
         opened: AbstractAsyncContextManager[Sandbox]
         opened = (local if name == "local" else bubblewrap).open_sandbox(changed)
         return opened
@@ -117,6 +134,17 @@ async def _open_docker(spec: SandboxSpec, *, has_supervisor: bool) -> AsyncItera
         ) as sandbox,
     ):
         assert hasattr(sandbox, "_link") == has_supervisor
+        yield sandbox
+
+
+@asynccontextmanager
+async def _open_compose(spec: SandboxSpec, services: Mapping[str, Any]) -> AsyncIterator[Sandbox]:
+    """A sandbox at a site of its own."""
+    environment = Environment.model_validate({"image": IMAGE, "services": services})
+    scratch = spec.scratch.with_name(f"{spec.scratch.name}-site")
+    site = SiteSpec(spec.run_id, owner_identity(), spec.scratch.parent, environment, scratch)
+    async with compose.open_site(site) as open_sandbox, open_sandbox(spec) as sandbox:
+        assert sandbox.kind == "compose"
         yield sandbox
 
 
@@ -143,6 +171,13 @@ def host_opener(spec: SandboxSpec, host_kind: str) -> Opener:
 @pytest.fixture
 def open_bubblewrap(spec: SandboxSpec, needs_bubblewrap: None) -> Opener:
     return _opener(spec, "bubblewrap")
+
+
+@pytest.fixture
+async def open_beside_a_service(spec: SandboxSpec) -> Opener:
+    """A `compose` sandbox with the service `store` of `SERVICES`."""
+    await _docker_or_skip(needs_compose=True)
+    return _opener(spec, "compose-services")
 
 
 @pytest.fixture

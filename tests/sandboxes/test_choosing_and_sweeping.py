@@ -49,19 +49,16 @@ async def _has_no_image(_name: str) -> bool:
     return False
 
 
-NOTHING: dict[str, Any] = {
-    "probe_image": _has_image,
-    "probe_engine": _no_engine,
-    "probe_compose": _no_compose,
-    "probe_bubblewrap": _unusable,
-}
-WITHOUT_DOCKER = NOTHING | {"probe_bubblewrap": _usable}
-EVERYTHING: dict[str, Any] = NOTHING | {
-    "probe_engine": _usable,
-    "probe_compose": _usable,
-    "probe_bubblewrap": _usable,
-}
-WITHOUT_IMAGE = EVERYTHING | {"probe_image": _has_no_image}
+def probes(**given: Any) -> dict[str, Any]:
+    """What there is on a machine: nothing, but an image, and what is given."""
+    nothing = {"probe_engine": _no_engine, "probe_compose": _no_compose, "probe_bubblewrap": _unusable}
+    return {**nothing, "probe_image": _has_image, **given}
+
+
+NOTHING = probes()
+WITHOUT_DOCKER = probes(probe_bubblewrap=_usable)
+EVERYTHING = probes(probe_engine=_usable, probe_compose=_usable, probe_bubblewrap=_usable)
+WITHOUT_IMAGE = {**EVERYTHING, "probe_image": _has_no_image}
 
 
 @pytest.mark.parametrize("is_fake", [True, False])
@@ -87,9 +84,8 @@ async def test_a_missing_image_that_was_asked_for_is_not_passed_by(requested: st
 
 
 async def test_a_real_model_without_image_and_bubblewrap_is_told_of_both() -> None:
-    probes = WITHOUT_IMAGE | {"probe_bubblewrap": _unusable}
     with pytest.raises(UsageError, match="fbench images build"):
-        await choose_sandbox("auto", PLAIN, model_is_fake=False, **probes)
+        await choose_sandbox("auto", PLAIN, model_is_fake=False, **{**WITHOUT_IMAGE, "probe_bubblewrap": _unusable})
 
 
 async def test_a_fake_model_without_docker_and_bubblewrap_runs_locally_with_a_warning() -> None:
@@ -144,7 +140,7 @@ async def test_docker_that_was_asked_for_is_not_replaced() -> None:
 
 
 async def test_only_services_need_the_compose_plugin() -> None:
-    without = EVERYTHING | {"probe_compose": _no_compose}
+    without = {**EVERYTHING, "probe_compose": _no_compose}
     with pytest.raises(UsageError, match="no Compose plugin"):
         await choose_sandbox("auto", SERVICES, model_is_fake=True, **without)
     assert (await choose_sandbox("auto", ONLINE, model_is_fake=True, **without)).kind == "compose"
@@ -287,8 +283,13 @@ def test_folders_of_dead_owners_are_swept_and_no_others(tmp_path: Path, monkeypa
     abandoned.mkdir()
     os.utime(abandoned, (0, 0))
     linked.symlink_to(dead)
-    assert set(sweep_scratch()) >= {dead, abandoned}
-    assert sorted(path.name for path in root.iterdir()) == ["just_made", "linked", "mine"]
+    me = Owner.this_process()
+    half_made = root / f".owner-{me.as_file_name()}-half"
+    half_removed = root / f".owner-{me.pid}-{me.start + 1}-half"
+    half_made.mkdir()
+    half_removed.mkdir()
+    assert set(sweep_scratch()) >= {dead, abandoned, half_removed}
+    assert sorted(path.name for path in root.iterdir()) == [half_made.name, "just_made", "linked", "mine"]
     assert mine.is_dir()
 
 

@@ -229,6 +229,23 @@ async def test_other_names_are_not_asked_for_outside(
             assert shown.stdout.decode().strip() == "[127.0.0.1]"
 
 
+async def test_names_are_told_or_refused_quickly_on_a_closed_network(
+    host: ContainerHost, site: SiteSpec, inside: Callable[[str], SandboxSpec], run: Any
+) -> None:
+    look = (
+        "import socket, time\nfor name in ('store', 'store', 'secret.example.com', 'nowhere'):\n"
+        "  began = time.monotonic()\n"
+        "  try: said = socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0]\n  except OSError: said = 'no'\n"
+        "  print(name, said, time.monotonic() - began < 5)"
+    )
+    async with compose.open_site(site) as open_sandbox, open_sandbox(inside("agent")) as sandbox:
+        _, address = await subnet_of(host, site.run_id)
+        text = (await run(sandbox, python(look))).text
+        assert text.splitlines() == [f"store {address} True"] * 2 + ["secret.example.com no True", "nowhere no True"]
+        options = (await run(sandbox, "grep ^options /etc/resolv.conf")).text
+        assert {"timeout:1", "attempts:2"} <= set(options.split()), options
+
+
 async def test_an_opened_network_leads_out(
     host: ContainerHost, site: SiteSpec, inside: Callable[[str], SandboxSpec], run: Any, listener: int
 ) -> None:

@@ -1,9 +1,12 @@
 """What only docker does: its containers, their owner and labels, and what becomes of a run when one is lost."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from fbench.engine.errors import SandboxFailed, SandboxLost, UsageError
 from fbench.engine.owner import owner_identity
 from fbench.engine.seams import ExecRequest, SandboxSpec
+from fbench.sandboxes import docker_container, docker_exec, docker_plain
 from fbench.sandboxes.docker import open_container_sandbox
 from fbench.sandboxes.docker_engine import find_engine, open_container_host
 from fbench.sandboxes.docker_processes import InsideProcesses, Process, tree_of
@@ -44,6 +48,13 @@ async def test_files_belong_to_the_user_of_fbench_afterwards(docker_opener: Any,
         assert (spec.workspace / "a" / "b" / "c").stat().st_uid == uid
     for path in (spec.workspace, *spec.workspace.rglob("*")):
         assert path.lstat().st_uid == os.geteuid()
+
+
+async def test_a_command_that_kills_itself_is_no_lost_container(docker_opener: Any, run: Any) -> None:
+    async with docker_opener() as sandbox:
+        for _ in range(3):
+            assert (await run(sandbox, "kill -KILL $$")).exit.exit_code == 137
+        assert (await run(sandbox, "echo usable")).text == "usable"
 
 
 @pytest.mark.parametrize("action", ["kill", "remove"])
@@ -121,6 +132,85 @@ async def test_no_engine_is_said_in_words(tmp_path: Path) -> None:
     with pytest.raises(SandboxFailed, match=r"DOCKER_HOST.*start it"):
         async with open_container_host(address):
             pass
+
+
+ANSWERS = {
+    "no content type": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "does not speak as a Docker engine"),
+    "broken JSON": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n{oop",
+        "does not speak as a Docker engine",
+    ),
+    "no HTTP": (b"220 mail.example.com ESMTP\r\n\r\n", "Is it running"),
+    "a refusal without JSON": (b"HTTP/1.1 502 Bad\r\nContent-Length: 3\r\n\r\nbad", "bad"),
+    "a hang-up": (b"", "Is it running"),
+    "silence": (None, "within 1 s: it may be overloaded"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_what_answers_as_no_engine_should_is_said_in_words(tmp_path: Path, kind: str) -> None:
+    answer, words = ANSWERS[kind]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            if answer is None:
+                await reader.read()
+            else:
+                writer.write(answer)
+            writer.close()
+            await writer.wait_closed()
+
+    address = find_engine({"DOCKER_HOST": f"unix://{tmp_path}/s"})
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        with pytest.raises(SandboxFailed, match=words) as caught:
+            async with open_container_host(address, patience_s=1):
+                pass
+        assert f"{tmp_path}/s (named by DOCKER_HOST)" in str(caught.value)
+    await asyncio.sleep(0.05)
+
+
+async def test_a_command_is_lost_and_not_waited_for_when_the_engine_hangs(
+    needs_docker: None, spec: SandboxSpec, tmp_path: Path, image: str, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (docker_exec, docker_container, docker_plain):
+        monkeypatch.setattr(module, "REQUEST_PATIENCE_S", 2.0)
+    async with (
+        engine_that_can_hang(tmp_path / "engine") as answers,
+        open_container_host(find_engine({"DOCKER_HOST": f"unix://{tmp_path}/engine"})) as host,
+        open_container_sandbox(host, spec, image=image, owner=owner_identity(), has_supervisor=False) as sandbox,
+    ):
+        async with sandbox.exec(ExecRequest(("sleep", tag))) as running:
+            answers.clear()
+            with anyio.fail_after(10), pytest.raises(SandboxLost, match="did not say how a command ended within"):
+                await running.wait()
+        answers.set()
+
+
+@contextlib.asynccontextmanager
+async def engine_that_can_hang(path: Path) -> AsyncIterator[asyncio.Event]:
+    """The engine at hand behind another socket; while the event is not set, it hears nothing."""
+    answers = asyncio.Event()
+    answers.set()
+    real = find_engine().socket
+    assert real is not None
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await answers.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_engine, to_engine = await asyncio.open_unix_connection(real)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pass_on(reader, to_engine))
+            group.create_task(pass_on(from_engine, writer))
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield answers
 
 
 def test_strangers_born_after_a_command_are_its_and_older_jobs_are_not() -> None:

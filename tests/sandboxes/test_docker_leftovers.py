@@ -307,8 +307,10 @@ async def test_signals_leave_nothing_that_clean_does_not_find(
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
                 await anyio.sleep(0.15)
+            # A second signal after the cleanup ends the interpreter itself, which a shell calls 128 + N all the same.
+            codes = {code, -signals[-1]} if len(signals) > 1 else {code}
             with anyio.fail_after(60):
-                assert await process.wait() == code
+                assert await process.wait() in codes
         finally:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -21,7 +21,7 @@ from fbench.sandboxes.commands.images import images
 from fbench.sandboxes.docker_engine import open_container_host
 from fbench.sandboxes.image_catalog import BASE_NAME
 from fbench.sandboxes.image_context import ImageBuildFailed
-from fbench.sandboxes.image_store import LABEL_TASK, ImageMissing, find_image, resolve_image
+from fbench.sandboxes.image_store import LABEL_TASK, ImageMissing, find_image, list_images, resolve_image
 
 pytestmark = pytest.mark.usefixtures("needs_docker")
 
@@ -72,7 +72,7 @@ async def task(tmp_path: Path, docker: Docker) -> AsyncIterator[Task]:
     folder.mkdir()
     yield Task(folder)
     for label in (LABEL_TASK, "fbench.test"):  # the second is what builds that failed left as their cache
-        for image in await docker.images.list(filters={"label": [f"{label}={folder.name}"]}):
+        for image in await list_images(docker, f"{label}={folder.name}"):
             await docker.images.delete(image["Id"], force=True)
 
 

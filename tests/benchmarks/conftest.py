@@ -1,0 +1,110 @@
+"""What the benchmarks share: an engine that answers, a trivial task, a printer of figures.
+
+No `test_*.py` lies here, so `pytest tests` measures nothing: a benchmark runs when its file is named. See
+docs/benchmarks.md.
+"""
+
+import os
+import statistics
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import yaml
+
+from fbench.engine.errors import SandboxFailed, UsageError
+from fbench.sandboxes.docker_engine import ContainerHost, open_container_host
+from fbench.sandboxes.image_store import find_image
+
+IMAGE = "fbench/base:1"
+"""What the containers are made of; `.ci/machine.sh` makes it."""
+
+Say = Callable[[str], None]
+
+
+class MakeTask(Protocol):
+    """Makes a task folder whose one check is `true`; keywords are further sections of its manifest."""
+
+    def __call__(self, task_id: str, **sections: Any) -> Path: ...
+
+
+class MakeScript(Protocol):
+    """Makes a script that plays bash commands, then submits; gives the model's name."""
+
+    def __call__(self, *commands: str) -> str: ...
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[ContainerHost]:
+    """The Docker engine of this machine. A benchmark that was asked for and cannot run says so, as a failure."""
+    trouble = ""
+    try:
+        async with open_container_host() as found:
+            if await find_image(found.client, IMAGE) is not None:
+                yield found
+                return
+            trouble = f"the image {IMAGE} is missing: run .ci/machine.sh"
+    except (SandboxFailed, UsageError) as error:
+        trouble = str(error)
+    if trouble:
+        pytest.fail(f"nothing was measured: {trouble}")
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Prints a line of figures, whatever pytest captures."""
+
+    def print_line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n    {text}", end="", flush=True)
+
+    return print_line
+
+
+@pytest.fixture
+def make_task(tmp_path: Path) -> MakeTask:
+    """See MakeTask."""
+
+    def make(task_id: str, **sections: Any) -> Path:
+        folder = tmp_path / "tasks" / task_id
+        (folder / "workspace").mkdir(parents=True)
+        (folder / "workspace" / "readme.txt").write_text("start\n", encoding="utf-8")
+        manifest = {
+            "id": task_id,
+            "title": "Trivial",
+            "difficulty": "easy",
+            "domain": "testing",
+            "environment": {"image": IMAGE},
+            "agent": {"prompt_text": "Do nothing."},
+            "grader": {"checks": [{"id": "nothing", "type": "command_exit_zero", "command": "true"}]},
+            **sections,
+        }
+        (folder / "task.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_script(tmp_path: Path) -> MakeScript:
+    """See MakeScript."""
+
+    def make(*commands: str) -> str:
+        calls = [{"name": "bash", "arguments": {"command": command}} for command in commands]
+        turns = [{"tool_calls": [call]} for call in [*calls, {"name": "submit", "arguments": {}}]]
+        path = tmp_path / f"script-{os.urandom(4).hex()}.yaml"
+        path.write_text(yaml.safe_dump({"turns": turns}), encoding="utf-8")
+        return f"fake/script:{path}"
+
+    return make
+
+
+@pytest.fixture
+def summary() -> Callable[[Sequence[float]], str]:
+    """Median and range of durations in seconds, in words."""
+
+    def words(values: Sequence[float]) -> str:
+        return f"{statistics.median(values):.3f} s (from {min(values):.3f} to {max(values):.3f}, {len(values)} times)"
+
+    return words
