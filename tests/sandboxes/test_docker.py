@@ -98,7 +98,7 @@ async def test_an_image_without_python_works_all_the_same(
 
 
 async def test_trees_are_ended_from_inside_too(
-    needs_docker: None, spec: SandboxSpec, run: Any, alive: Any, image: str, tag: str
+    until: Any, needs_docker: None, spec: SandboxSpec, run: Any, alive: Any, image: str, tag: str
 ) -> None:
     """As with an engine elsewhere, whose processes cannot be seen."""
     async with (
@@ -111,8 +111,8 @@ async def test_trees_are_ended_from_inside_too(
         command = f"setsid sleep {tag}1 & env -i setsid /usr/bin/sleep {tag}2 & sleep {tag}3"
         async with sandbox.exec(ExecRequest(("bash", "-c", command))):
             await anyio.sleep(0.5)
-            assert len(alive(tag)) >= 4
-        assert len(alive(tag)) == 1
+            assert await until(lambda: len(alive(tag)) >= 4)
+        assert await until(lambda: len(alive(tag)) == 1)
         await sandbox.end_processes()
         assert alive(tag) == []
         assert (await run(sandbox, "echo usable")).text == "usable"

@@ -194,13 +194,13 @@ async def test_long_commands_and_odd_texts_arrive(opener: Any, run: Any) -> None
         assert (await run(sandbox, ("printf", "%s", "\ud800"))).output == b"?"
 
 
-async def test_leaving_a_running_exec_ends_its_whole_tree(opener: Any, alive: Any, tag: str) -> None:
+async def test_leaving_a_running_exec_ends_its_whole_tree(until: Any, opener: Any, alive: Any, tag: str) -> None:
     async with opener() as sandbox:
         async with sandbox.exec(ExecRequest(("bash", "-c", TREE.format(tag=tag) + f"sleep {tag}"))) as running:
             async for chunk in running:
                 if b"ready" in chunk.data:
                     break
-            assert len(alive(tag)) >= 4
+            assert await until(lambda: len(alive(tag)) >= 4)
         assert alive(tag) == []
 
 
@@ -224,10 +224,10 @@ async def test_kill_reports_signal_nine(opener: Any, alive: Any, tag: str) -> No
         assert (await running.wait()).exit_code == 137
 
 
-async def test_kill_ends_what_an_ended_command_left_behind(opener: Any, alive: Any, tag: str) -> None:
+async def test_kill_ends_what_an_ended_command_left_behind(until: Any, opener: Any, alive: Any, tag: str) -> None:
     async with opener() as sandbox, sandbox.exec(ExecRequest(("bash", "-c", TREE.format(tag=tag)))) as running:
         assert b"".join([c.data async for c in running]) == b"ready\n"
-        assert len(alive(tag)) == 3
+        assert await until(lambda: len(alive(tag)) == 3)
         await running.kill()
         assert alive(tag) == []
 
@@ -244,14 +244,14 @@ async def test_a_fork_storm_can_be_ended(opener: Any, alive: Any, tag: str) -> N
 
 
 async def test_a_background_job_outlives_its_exec_and_dies_at_close(
-    opener: Any, run: Any, alive: Any, tag: str
+    until: Any, opener: Any, run: Any, alive: Any, tag: str
 ) -> None:
     async with opener() as sandbox:
         began = time.monotonic()
         assert (await run(sandbox, f"sleep {tag} & echo started")).text == "started"
         assert time.monotonic() - began < 5
         await run(sandbox, "true")
-        assert len(alive(tag)) == 1
+        assert await until(lambda: len(alive(tag)) == 1)
     assert alive(tag) == []
 
 
@@ -261,10 +261,10 @@ async def test_a_background_job_may_go_on_writing(opener: Any, run: Any, spec: S
         assert await until((spec.workspace / "wrote").exists)
 
 
-async def test_end_processes_leaves_a_usable_sandbox(opener: Any, run: Any, alive: Any, tag: str) -> None:
+async def test_end_processes_leaves_a_usable_sandbox(until: Any, opener: Any, run: Any, alive: Any, tag: str) -> None:
     async with opener() as sandbox:
         await run(sandbox, TREE.format(tag=tag))
-        assert len(alive(tag)) == 3
+        assert await until(lambda: len(alive(tag)) == 3)
         await sandbox.end_processes()
         assert alive(tag) == []
         assert (await run(sandbox, "echo usable")).text == "usable"
@@ -470,7 +470,7 @@ async def test_a_killed_host_process_leaves_nobody(
     ) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == b"ready\n"
-        assert len(alive(f"sleep\0{tag}")) == 3
+        assert await until(lambda: len(alive(f"sleep\0{tag}")) == 3)
         host.kill()
         assert await until(lambda: alive(tag) == [], 5)
 
@@ -576,7 +576,7 @@ async def test_a_missing_workspace_is_refused_in_words(opener: Any, tmp_path: Pa
 
 
 async def test_the_contract_holds_beside_a_service(
-    open_beside_a_service: Any, run: Any, alive: Any, tag: str, spec: SandboxSpec
+    until: Any, open_beside_a_service: Any, run: Any, alive: Any, tag: str, spec: SandboxSpec
 ) -> None:
     """The kinds above have no service; with one, each promise once."""
     async with open_beside_a_service(limits=Limits(memory_bytes=200 * 1024**2)) as sandbox:
@@ -591,12 +591,12 @@ async def test_the_contract_holds_beside_a_service(
             async for chunk in running:
                 if b"ready" in chunk.data:
                     break
-            assert len(alive(tag)) >= 4
+            assert await until(lambda: len(alive(tag)) >= 4)
         assert alive(tag) == []
         done = await run(sandbox, ("python3", "-c", "x = bytearray(600 * 1024**2)"))
         assert (done.exit.exit_code, done.exit.out_of_memory) == (137, True)
         await run(sandbox, f"sleep {tag} & echo mine > c")
-        assert len(alive(tag)) == 1
+        assert await until(lambda: len(alive(tag)) == 1)
         await sandbox.end_processes()
         assert alive(tag) == []
         assert (await run(sandbox, ("python3", "-c", REACH))).text == "store answers\nno one else"
