@@ -22,7 +22,7 @@ Cap = Literal["tokens", "tool_calls", "wall_time", "cost", "turns", "suite_cost"
 
 
 class PricesCalls(Protocol):
-    """What a budget needs of a price: dollars of disjoint token counts."""
+    """What a call costs, in dollars for disjoint token counts; `fbench.pricing.table.Price` is one."""
 
     def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal: ...  # noqa: A002 - the contract's word
 

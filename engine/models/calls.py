@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from fbench.engine.budgets import PricesCalls
 from fbench.engine.errors import ModelRejected, ModelUnavailable
 from fbench.engine.logs import get_logger
 from fbench.engine.models.answers import excerpt
@@ -31,14 +32,6 @@ _ADVICE: "Mapping[int, str]" = {
 _MOST_DOUBLINGS = 32
 
 log = get_logger(__name__)
-
-
-class Price(Protocol):
-    """What a call costs; `fbench.pricing.table.Price` is one."""
-
-    def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal:  # noqa: A002
-        """Dollars for disjoint counts of tokens."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ class ModelCaller:
         model: Model,
         *,
         ledger: Ledger,
-        price: Price | None = None,
+        price: PricesCalls | None = None,
         retry: RetryPolicy = RetryPolicy(),
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         on_retry: Callable[[RetryNotice], None] = lambda _: None,

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import anyio
 import pytest
 
+from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.owner import owner_identity
 from fbench.engine.seams import ExecExit, ExecRequest, Sandbox, SandboxSpec, SiteSpec
 from fbench.sandboxes import bubblewrap, compose, compose_client, local
 from fbench.sandboxes.docker import open_container_sandbox
-from fbench.sandboxes.docker_engine import open_container_host, ping
+from fbench.sandboxes.docker_engine import ContainerHost, open_container_host, ping
+from fbench.sandboxes.image_store import find_image
 from fbench.tasks.manifest import Environment
 
 IMAGE = "fbench/base:1"
@@ -87,6 +89,24 @@ async def supervised_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["docker", "docker-plain"])
 async def docker_kind(request: pytest.FixtureRequest) -> str:
     return await _ready(request.param)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[ContainerHost]:
+    """The engine of this machine; without one, without Compose or the base image the test does not run."""
+    trouble = await compose_client.probe()
+    try:
+        async with open_container_host() as found:
+            if trouble is None and await find_image(found.client, IMAGE) is None:
+                trouble = f"the image {IMAGE} is missing: run .ci/machine.sh"
+            if trouble is None:
+                yield found
+                return
+    except (SandboxFailed, UsageError) as error:
+        trouble = str(error)
+    if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
+    pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
 @pytest.fixture(params=["local", "bubblewrap"])

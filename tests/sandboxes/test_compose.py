@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,11 @@ import pytest
 import yaml
 
 from fbench.engine import Engine, RunOptions
-from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.owner import owner_identity
 from fbench.engine.seams import SandboxSpec, SiteSpec
-from fbench.sandboxes import compose, compose_client
-from fbench.sandboxes.docker_engine import ContainerHost, open_container_host
+from fbench.sandboxes import compose
+from fbench.sandboxes.docker_engine import ContainerHost
 from fbench.sandboxes.docker_sweep import find_leftovers
-from fbench.sandboxes.image_store import find_image
 from fbench.tasks.manifest import Environment
 
 IMAGE = "fbench/base:1"
@@ -63,24 +61,6 @@ def connect(place):
 with ThreadPoolExecutor(30) as pool:
     print(*pool.map(connect, sys.argv[1:]), sep="\\n")
 """
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ContainerHost]:
-    """The engine of this machine; without one, without Compose or the base image the test does not run."""
-    trouble = await compose_client.probe()
-    try:
-        async with open_container_host() as found:
-            if trouble is None and await find_image(found.client, IMAGE) is None:
-                trouble = f"the image {IMAGE} is missing: run .ci/machine.sh"
-            if trouble is None:
-                yield found
-                return
-    except (SandboxFailed, UsageError) as error:
-        trouble = str(error)
-    if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
-    pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,20 @@ from typing import Any
 import anyio
 import pytest
 
-from fbench.engine.errors import SandboxFailed, UsageError
+from fbench.engine.errors import SandboxFailed
 from fbench.engine.owner import owner_identity
 from fbench.engine.seams import SiteSpec
 from fbench.sandboxes import compose, compose_client, compose_network, compose_project
 from fbench.sandboxes.compose_client import ComposeCallFailed, ComposeClient
 from fbench.sandboxes.compose_trouble import ServiceUnhealthy
-from fbench.sandboxes.docker_engine import ContainerHost, EngineAddress, open_container_host
+from fbench.sandboxes.docker_engine import ContainerHost, EngineAddress
 from fbench.sandboxes.docker_sweep import find_leftovers
-from fbench.sandboxes.image_store import find_image
 from fbench.tasks.manifest import Environment
 
 IMAGE = "fbench/base:1"
 SERVER = "python3 -c \"import http.server as h; print('serving', flush=True); h.test(port=80)\""
 WELL = {"command": "exit 0", "interval_s": 0.2, "retries": 5}
 MakeSite = Callable[..., SiteSpec]
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ContainerHost]:
-    """The engine of this machine; without one, without Compose or the base image the test does not run."""
-    trouble = await compose_client.probe()
-    try:
-        async with open_container_host() as found:
-            if trouble is None and await find_image(found.client, IMAGE) is None:
-                trouble = f"the image {IMAGE} is missing: run .ci/machine.sh"
-            if trouble is None:
-                yield found
-                return
-    except (SandboxFailed, UsageError) as error:
-        trouble = str(error)
-    if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
-    pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
 @pytest.fixture

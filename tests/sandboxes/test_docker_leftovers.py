@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,33 +15,13 @@ import anyio
 import pytest
 import yaml
 
-from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.owner import Owner
-from fbench.sandboxes import compose_client, docker_sweep
-from fbench.sandboxes.docker_engine import ContainerHost, open_container_host
+from fbench.sandboxes import docker_sweep
+from fbench.sandboxes.docker_engine import ContainerHost
 from fbench.sandboxes.docker_sweep import find_leftovers, sweep_at_start, sweep_docker
-from fbench.sandboxes.image_store import find_image
 
 IMAGE = "fbench/base:1"
 FBENCH = (sys.executable, "-P", "-c", "from fbench.engine.cli import main; main()")
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ContainerHost]:
-    """The engine of this machine; without one, without Compose or the base image the test does not run."""
-    trouble = await compose_client.probe()
-    try:
-        async with open_container_host() as found:
-            if trouble is None and await find_image(found.client, IMAGE) is None:
-                trouble = f"the image {IMAGE} is missing: run .ci/machine.sh"
-            if trouble is None:
-                yield found
-                return
-    except (SandboxFailed, UsageError) as error:
-        trouble = str(error)
-    if os.environ.get("FBENCH_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"FBENCH_REQUIRE_DOCKER=1 and {trouble}")
-    pytest.skip(f"NOT TESTED HERE: {trouble}")
 
 
 @contextmanager
