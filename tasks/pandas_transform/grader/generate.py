@@ -50,6 +50,7 @@ def generate(folder, seed, orders=420, regions=None):
     people = customers(dice, regions, max(8, orders // 6))
     sold = sales(dice, people, known, unknown, first_month, orders)
     paid_back = refunds(dice, sold, first_month)
+    paid_back += refunds_exported_twice(dice, sold, known, {row[1] for row in paid_back}, first_month)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "customers.csv", ("customer_id", "name", "region"), people)
@@ -132,6 +133,19 @@ def refunds(dice, sold, first_month):
     for row in [row for row in paid_back if dice.chance(0.1)]:
         paid_back.insert(dice.below(len(paid_back)), row)
     return paid_back
+
+
+def refunds_exported_twice(dice, sold, known, refunded, first_month):
+    """Small refunds of three large orders that count and have no other refund, each in the file twice: whatever the dice
+    said before, counting one twice shows in the summary and is not hidden by the cap at the order's amount."""
+    twice = []
+    for row in {row[0]: row for row in sold}.values():
+        amount = 0.0 if row[4] in {"", "n/a"} else float(row[4].replace(",", ""))
+        counts = row[3].strip().upper() in known and row[5].strip().lower() != "cancelled"
+        if counts and amount >= 1000.0 and row[0] not in refunded and len(twice) < 6:
+            refund = (f"R{70_000 + len(twice)}", row[0], a_time(dice, first_month), f"{amount * 0.05:.2f}")
+            twice += [refund, refund]
+    return twice
 
 
 def write(path, header, rows):
