@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
 
     from aiodocker import Docker
+    from aiohttp import ClientResponse, TraceConfig, TraceRequestEndParams
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 REQUEST_PATIENCE_S = 60.0
@@ -115,23 +116,51 @@ async def open_container_host(
         connector = aiohttp.UnixConnector(str(socket), limit=0)
     else:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=_tls(address) or True)
+    answers = _OpenAnswers()
+    session = aiohttp.ClientSession(connector=connector, trace_configs=[answers.watch()])
+    client = aiodocker.Docker(
+        url="unix://localhost" if socket is not None else address.url,
+        connector=connector,
+        session=session,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=PING_PATIENCE_S),
+    )
     try:
-        client = aiodocker.Docker(
-            url="unix://localhost" if socket is not None else address.url,
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=PING_PATIENCE_S),
-        )
-        try:
-            with engine_errors(address, "did not answer", patience_s):
-                with anyio.fail_after(patience_s):
-                    info = await client.system.info()
-            yield ContainerHost(client, address, info)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.close()
+        with engine_errors(address, "did not answer", patience_s):
+            with anyio.fail_after(patience_s):
+                info = await client.system.info()
+        yield ContainerHost(client, address, info)
     finally:
         with anyio.CancelScope(shield=True):
-            await connector.close()
+            await client.close()
+            answers.close()
+            await session.close()
+
+
+class _OpenAnswers:
+    """The client's answers that still hold a connection: closed with it, they leave none to the garbage collector.
+
+    aiodocker gives an answer up unread when it cannot make sense of its headers, and closing a stream whose other end
+    broke off may stop half way.
+    """
+
+    def __init__(self) -> None:
+        self._held: set[ClientResponse] = set()
+
+    def watch(self) -> "TraceConfig":
+        """What tells a session to report its answers here."""
+        import aiohttp  # noqa: PLC0415 - loaded with the client
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(self._keep)
+        return trace
+
+    def close(self) -> None:
+        for answer in self._held:
+            answer.close()
+        self._held.clear()
+
+    async def _keep(self, _session: object, _context: object, ended: "TraceRequestEndParams") -> None:
+        self._held = {answer for answer in (*self._held, ended.response) if answer.connection is not None}
 
 
 @contextmanager

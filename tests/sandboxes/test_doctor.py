@@ -1,10 +1,13 @@
 """`fbench doctor`: real servers on loopback and on a Unix socket, a real index, the real machine."""
 
+import gc
 import json
 import os
 import socketserver
 import threading
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
-        self.wfile.write(self.server.body)
+        self.server.released.wait(self.server.body_late_s)
+        with suppress(BrokenPipeError):  # who asked may have gone
+            self.wfile.write(self.server.body)
 
     def address_string(self) -> str:
         return "test"
@@ -64,7 +69,7 @@ class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server: `serve(body, status=200, headers={}, silent_s=0, socket=None)` gives its address."""
+    """Starts a server: `serve(body, status=200, headers={}, silent_s=0, body_late_s=0, socket=None)` is its address."""
     running: list[Any] = []
     asked: list[tuple[str, str | None]] = []
 
@@ -74,12 +79,14 @@ def serve() -> Iterator[Serve]:
         status: int = 200,
         headers: dict[str, str] | None = None,
         silent_s: float = 0,
+        body_late_s: float = 0,
         socket: Path | None = None,
     ) -> str:
         server: Any
         server = UnixServer(str(socket), Handler) if socket else ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         server.status, server.headers, server.silent_s = status, headers or {}, silent_s
+        server.body_late_s = body_late_s
         server.asked, server.released = asked, threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -210,6 +217,16 @@ async def test_a_docker_engine_may_listen_on_tcp(serve: Serve, tmp_path: Path) -
     url = serve(INFO, headers={"Content-Type": "application/json"})
     address = url.removeprefix("http://").removesuffix("/v1")
     assert (await look_at_docker({"DOCKER_HOST": f"tcp://{address}"})).status == "ok"
+
+
+async def test_an_answer_that_is_given_up_unread_leaves_no_connection(serve: Serve, tmp_path: Path) -> None:
+    serve(b"hello", socket=tmp_path / "other.sock", body_late_s=30)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = await look_at_docker({"DOCKER_HOST": f"unix://{tmp_path}/other.sock"})
+        gc.collect()
+    assert found.status == "fault"
+    assert [str(warning.message) for warning in told if issubclass(warning.category, ResourceWarning)] == []
 
 
 async def test_a_configured_docker_engine_that_does_not_answer_is_a_fault(serve: Serve, tmp_path: Path) -> None:
