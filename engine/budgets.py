@@ -18,6 +18,9 @@ import anyio
 if TYPE_CHECKING:
     from fbench.engine.seams import TokenEstimate
 
+MOST_OUTPUT = 10**9
+"""Tokens no answer has."""
+
 Cap = Literal["tokens", "tool_calls", "wall_time", "cost", "turns", "suite_cost"]
 
 
@@ -76,12 +79,12 @@ class Budget:
     async def start_turn(self) -> None:
         """Ask for one more turn."""
         if self.limits.turns is not None and self.turns >= self.limits.turns:
-            await self._end("turns")
+            await self.end("turns")
 
     async def start_tool_call(self) -> None:
         """Ask for one more tool call and count it."""
         if self.limits.tool_calls is not None and self.tool_calls >= self.limits.tool_calls:
-            await self._end("tool_calls")
+            await self.end("tool_calls")
         self.tool_calls += 1
 
     async def fit_model_call(self, estimate: "TokenEstimate", max_output_tokens: int, price: PricesCalls | None) -> int:
@@ -95,17 +98,14 @@ class Budget:
         if self.limits.tokens is not None:
             left = self.limits.tokens - self.tokens - estimate.input
             if left < least:
-                await self._end("tokens")
+                await self.end("tokens")
             allowed = min(allowed, left)
         if self.limits.cost_usd is not None and price is not None:
-            input_usd = _call_cost(price, estimate.input, 0)
-            left_usd = self.limits.cost_usd - self.cost_usd - input_usd
-            # Beside its own input: a long one may raise the price of the output too.
-            per_token = (_call_cost(price, estimate.input, 1_000_000) - input_usd) / 1_000_000
-            if left_usd < per_token * least or left_usd < 0:
-                await self._end("cost")
-            if per_token > 0:
-                allowed = min(allowed, int((left_usd / per_token).to_integral_value(ROUND_FLOOR)))
+            left_usd = self.limits.cost_usd - self.cost_usd - call_cost(price, estimate.input, 0)
+            affordable = affordable_output(price, estimate.input, left_usd)
+            if left_usd < 0 or affordable < least:
+                await self.end("cost")
+            allowed = min(allowed, affordable)
         return max(allowed, 1)
 
     async def settle_model_call(self, tokens: int, cost_usd: Decimal | None) -> None:
@@ -114,9 +114,9 @@ class Budget:
         self.tokens += tokens
         self.cost_usd += cost_usd or 0
         if self.limits.tokens is not None and self.tokens > self.limits.tokens:
-            await self._end("tokens")
+            await self.end("tokens")
         if self.limits.cost_usd is not None and self.cost_usd > self.limits.cost_usd:
-            await self._end("cost")
+            await self.end("cost")
 
     def remaining_s(self) -> float | None:
         """Seconds of wall time left, never negative; None without such a cap."""
@@ -139,7 +139,8 @@ class Budget:
             if self._pauses == 0:
                 self._resume_clock()
 
-    async def _end(self, cap: Cap) -> NoReturn:
+    async def end(self, cap: Cap) -> NoReturn:
+        """Record a breach and wait for its cancellation, which comes at once."""
         self.breach(cap)
         await anyio.sleep_forever()
         raise AssertionError  # the scope has been cancelled: the line above never returns
@@ -157,5 +158,21 @@ class Budget:
             self._timer = None
 
 
-def _call_cost(price: PricesCalls, input_tokens: int, output_tokens: int) -> Decimal:
+def affordable_output(price: PricesCalls, input_tokens: int, left_usd: Decimal) -> int:
+    """How many output tokens `left_usd` pay for, its input being paid; a free output has no end but MOST_OUTPUT."""
+    # Beside its own input: a long one may raise the price of the output too.
+    per_token = (call_cost(price, input_tokens, 1_000_000) - call_cost(price, input_tokens, 0)) / 1_000_000
+    if per_token <= 0:
+        return MOST_OUTPUT
+    return min(MOST_OUTPUT, int((left_usd / per_token).to_integral_value(ROUND_FLOOR)))
+
+
+def call_cost(price: PricesCalls, input_tokens: int, output_tokens: int) -> Decimal:
+    """Dollars of a call with no cached input."""
     return price.cost_usd(input=input_tokens, cache_read=0, cache_write=0, output=output_tokens)
+
+
+def most_cost(price: PricesCalls, input_tokens: int, output_tokens: int) -> Decimal:
+    """Dollars of a call whose input may all be new to the provider's cache, which some charge more for."""
+    written = price.cost_usd(input=0, cache_read=0, cache_write=input_tokens, output=output_tokens)
+    return max(call_cost(price, input_tokens, output_tokens), written)

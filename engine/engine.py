@@ -13,7 +13,10 @@ from fbench.engine.events import Watcher, ignore
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
+    from fbench.engine.models.limits import EndpointLimiter
+    from fbench.engine.models.names import ModelSpec
     from fbench.engine.options import RunOptions
+    from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
 
@@ -31,6 +34,7 @@ class Engine:
     def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = environ
         self._indexes: dict[Path, Index] = {}
+        self._limiters: dict[tuple[str, str | None, str | None], EndpointLimiter] = {}
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
         self._stack = AsyncExitStack()
@@ -45,8 +49,9 @@ class Engine:
         self._closing.set()
         await self._stack.aclose()
 
-    async def run(self, options: "RunOptions", watch: Watcher = ignore) -> "RunResult":
-        """One run. `watch` is called with each event as it happens; it must not block.
+    async def run(self, options: "RunOptions", watch: Watcher = ignore, *, purse: "Purse | None" = None) -> "RunResult":
+        """One run. `watch` is called with each event as it happens; it must not block. `purse` holds dollars that
+        several runs spend from together; a run it no longer pays for ends as `budget_exceeded:suite_cost`.
 
         What goes wrong in the run is in the result (`status`, `error`). Cancelling the caller cancels the run: it
         cleans up, writes a `cancelled` result, and the caller sees its own cancellation.
@@ -57,14 +62,17 @@ class Engine:
         """
         group = self._open_group()
         from fbench.engine.models.names import open_model  # noqa: PLC0415 - late: importing the engine stays cheap
-        from fbench.engine.plan import make_plan  # noqa: PLC0415
+        from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
-        from fbench.engine.run import run_task  # noqa: PLC0415
+        from fbench.engine.run import Shared, run_task  # noqa: PLC0415
 
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
+        if purse is not None:
+            require_price(plan, "the suite's cap on dollars")
         async with open_model(plan.model) as model:
+            shared = Shared(None if model.is_free else self._limiter(plan.model), purse)
             with RunRecord(plan, watch) as record:
-                return await run_task(plan, model, record, await self._index(options.runs_dir, group))
+                return await run_task(plan, model, record, await self._index(options.runs_dir, group), shared)
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._closing.is_set():
@@ -72,6 +80,13 @@ class Engine:
             msg = f"the engine is {state}: call run inside `async with Engine() as engine:`"
             raise RuntimeError(msg)
         return self._group
+
+    def _limiter(self, model: "ModelSpec") -> "EndpointLimiter":
+        """The limiter of a model's endpoint, one for each address and key."""
+        from fbench.engine.models.limits import EndpointLimiter  # noqa: PLC0415 - late, see run
+
+        endpoint = (model.full_name.partition("/")[0], model.base_url, model.api_key)
+        return self._limiters.setdefault(endpoint, EndpointLimiter())
 
     async def _index(self, runs_dir: Path, group: "TaskGroup") -> "Index":
         """The index of a runs folder, opened once; its writer lives in the engine's own task group."""

@@ -61,6 +61,15 @@ class ModelRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAwaited:
+    """A call waits to be sent, for more than a second already."""
+
+    turn: int
+    why: str
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ToolStarted:
     turn: int
     tool_call_id: str
@@ -98,8 +107,11 @@ class CheckFinished:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
+    """The end. `model_wait_s` is how long the run waited to ask its model: for slots, and after failed attempts."""
+
     result: "RunResult"
     folder: Path
+    model_wait_s: float = 0.0
 
 
 Event = (
@@ -109,6 +121,7 @@ Event = (
     | TurnStarted
     | ModelAnswered
     | ModelRetried
+    | ModelAwaited
     | ToolStarted
     | ToolOutput
     | ToolFinished

@@ -131,16 +131,25 @@ def site_spec(plan: RunPlan, run_id: str, scratch: Path) -> SiteSpec:
     )
 
 
+def require_price(plan: RunPlan, cap: str) -> None:
+    """Raises UsageError where a cap on dollars cannot be held, since the model has no price."""
+    if not plan.has_cost:
+        raise UsageError(_no_price(plan.options.model, cap))
+
+
+def _no_price(model: str, cap: str) -> str:
+    return (
+        f"{cap} cannot be held: {model} has no price. Give one with --prices FILE, "
+        f"or leave the cap out (`fbench pricing show` lists the known models)"
+    )
+
+
 def _check_cost_cap(options: RunOptions, manifest: "TaskManifest", *, has_price: bool) -> tuple[str, ...]:
     """A dollar cap needs a price. One the user asks for now is refused; one of the manifest is only not enforced."""
     if has_price or manifest.budget.cost_usd is None:
         return ()
     if options.max_cost not in {None, "none"}:
-        msg = (
-            f"--max-cost cannot be held: {options.model} has no price. Give one with --prices FILE, "
-            f"or leave the cap out (`fbench pricing show` lists the known models)"
-        )
-        raise UsageError(msg)
+        raise UsageError(_no_price(options.model, "--max-cost"))
     warning = (
         f"{options.model} has no price: the manifest's cap of ${manifest.budget.cost_usd} is not enforced and "
         f"the run's cost stays unknown; give a price with --prices FILE"

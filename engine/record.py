@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from fbench.engine.events import (
     BudgetBreached,
     CheckFinished,
+    ModelAwaited,
     ModelRetried,
     PhaseStarted,
     RunFinished,
@@ -27,6 +28,7 @@ from fbench.tasks.loading import dump_manifest
 if TYPE_CHECKING:
     from fbench.engine.budgets import Budget
     from fbench.engine.events import Phase
+    from fbench.engine.models.admission import WaitNotice
     from fbench.engine.models.calls import RetryNotice
     from fbench.engine.plan import RunPlan
 
@@ -53,6 +55,7 @@ class RunRecord:
         self.redact = redactor(plan.secrets)
         self.started_at = utc_now()
         self._started = time.monotonic()
+        self._model_wait_s = 0.0
         self.folder = RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
         self.transcript = Transcript(self.folder.transcript, redact=self.redact)
         self.ledger = Ledger(self.folder.ledger)
@@ -120,7 +123,19 @@ class RunRecord:
         self.transcript.write(
             "model_retry", turn=notice.turn, error=notice.error, wait_s=notice.wait_s, **{"try": notice.try_}
         )
+        self._model_wait_s += notice.wait_s
         self.watch(ModelRetried(notice.turn, notice.try_, notice.error, notice.wait_s))
+
+    def waiting(self, notice: "WaitNotice") -> None:
+        """Tell that a call waits to be sent."""
+        self.watch(ModelAwaited(notice.turn, notice.why, notice.waited_s))
+
+    def waited(self, notice: "WaitNotice") -> None:
+        """Write down that a call had to wait before it was sent."""
+        self._model_wait_s += notice.waited_s
+        self.transcript.write(
+            "model_wait", turn=notice.turn, why=notice.why, wait_s=notice.waited_s, **{"try": notice.try_}
+        )
 
     def checked(self, check: CheckResult) -> None:
         """Write down a check's outcome."""
@@ -140,7 +155,7 @@ class RunRecord:
         result = self._result(budget)
         self.transcript.write("run_finished", status=result.status, score=result.score)
         self.folder.write_result(result)
-        self.watch(RunFinished(result, self.folder.path))
+        self.watch(RunFinished(result, self.folder.path, round(self._model_wait_s, 3)))
         return result
 
     def _result(self, budget: "Budget") -> RunResult:

@@ -25,6 +25,8 @@ from fbench.engine.seams import JudgeRequest
 from fbench.engine.session import Parts, Session
 
 if TYPE_CHECKING:
+    from fbench.engine.models.limits import EndpointLimiter
+    from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
     from fbench.engine.seams import JudgeWorkspace, Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
@@ -35,10 +37,23 @@ MOST_DIFF_BYTES = 64 * 1024**2
 
 T = TypeVar("T")
 
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a run has in common with others: the limiter of the model's endpoint, the purse of its suite."""
+
+    limiter: "EndpointLimiter | None" = None
+    purse: "Purse | None" = None
+
+
+ALONE = Shared()
+
 log = get_logger(__name__)
 
 
-async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Index") -> "RunResult":
+async def run_task(
+    plan: RunPlan, model: "Model", record: RunRecord, index: "Index", shared: "Shared" = ALONE
+) -> "RunResult":
     """Run one plan to its result, whatever happens. A cancelled caller leaves a `cancelled` result behind."""
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
     try:
@@ -49,7 +64,7 @@ async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Ind
             spec = sandbox_spec(plan, record.folder.run_id, scratch)
             open_site: OpenSite = load("sandboxes", plan.sandbox)
             async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
-                run = Run(plan, model, record, budget, spec, open_sandbox, scratch / "baseline")
+                run = Run(plan, model, record, budget, spec, open_sandbox, scratch / "baseline", shared)
                 await run.work()
                 await run.judge(scratch)
     except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
@@ -66,7 +81,8 @@ async def run_task(plan: RunPlan, model: "Model", record: RunRecord, index: "Ind
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run that has begun. `baseline` is a host folder for the workspace as the agent first sees it."""
+    """One run that has begun. `baseline` is a host folder for the workspace as the agent first sees it; `shared` is
+    what it has in common with other runs."""
 
     plan: RunPlan
     model: "Model"
@@ -75,6 +91,7 @@ class Run:
     spec: "SandboxSpec"
     open_sandbox: "OpenSandbox"
     baseline: Path
+    shared: "Shared"
 
     async def work(self) -> None:
         """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
@@ -118,8 +135,12 @@ class Run:
             ledger=record.ledger,
             price=plan.price,
             retry=RetryPolicy(max_wait_s=model_wait_s(plan.options)),
+            limiter=self.shared.limiter,
+            purse=self.shared.purse,
             waiting=self.budget.paused,
             on_retry=record.retried,
+            on_wait=record.waiting,
+            on_waited=record.waited,
             redact=record.redact,
         )
         session = Session(

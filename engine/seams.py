@@ -224,10 +224,12 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenEstimate:
-    """What a call is expected to take at least: `input` tokens, and `min_output` tokens for a usable answer."""
+    """What a call is expected to take: `input` tokens, and at least `min_output` tokens for a usable answer.
+    `input_at_most` is a count the input cannot pass, None where `input` is exact."""
 
     input: int
     min_output: int = 1
+    input_at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from fbench.engine.events import (
     Watcher,
 )
 from fbench.engine.execs import OutputBuffer
+from fbench.engine.purse import PurseEmpty
 from fbench.engine.seams import Message, ModelReply, ModelRequest, Tool, ToolCall, ToolContext, ToolOutcome, ToolSchema
 from fbench.engine.tools import SUBMIT, tool_schema
 
@@ -136,7 +137,10 @@ class Session:
         )
         if allowed != request.max_output_tokens:
             request = replace(request, max_output_tokens=allowed)
-        done = await parts.caller.call(request, turn=self.turn)
+        try:
+            done = await parts.caller.call(request, turn=self.turn)
+        except PurseEmpty:
+            await parts.budget.end("suite_cost")
         reply, usage = done.reply, done.usage
         self.say(Message("assistant", reply.content, tool_calls=reply.tool_calls, reasoning=reply.reasoning))
         tokens = usage.input + usage.cache_read + usage.cache_write + usage.output

@@ -13,6 +13,7 @@ from fbench.engine.events import (
     CheckFinished,
     Event,
     ModelAnswered,
+    ModelAwaited,
     ModelRetried,
     PhaseStarted,
     RunStarted,
@@ -99,6 +100,9 @@ class Progress:
             case ModelRetried():
                 self._doing = f"waiting {event.wait_s:.1f} s for the model"
                 return f"turn {event.turn}: try {event.try_} failed ({event.error}); again in {event.wait_s:.1f} s"
+            case ModelAwaited():
+                self._doing = f"waiting to be sent: {event.why}"
+                return f"turn {event.turn}: {self._doing}"
             case ToolStarted():
                 self._doing = f"{event.name} {event.summary}"
                 return f"turn {event.turn}: {event.name} {event.summary}"

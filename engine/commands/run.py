@@ -11,7 +11,7 @@ from fbench.engine.commands.options import Dollars, Number, OrNone, json_option,
 from fbench.engine.commands.progress import shorten
 
 if TYPE_CHECKING:
-    from fbench.engine.events import Event
+    from fbench.engine.events import Event, RunFinished
     from fbench.engine.options import RunOptions
     from fbench.engine.results import RunResult
 
@@ -63,12 +63,14 @@ def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -
 
     blank_secrets_in_proc()
     log_to_stderr(quiet=quiet)
-    result, folder, code = _execute(_options(given), quiet=quiet)
-    if result is not None and folder is not None:
+    finished, code = _execute(_options(given), quiet=quiet)
+    if finished is not None:
         if as_json:
-            click.echo(json.dumps({**result.to_json(), "folder": str(folder)}, indent=2, ensure_ascii=True))
+            document = {**finished.result.to_json(), "folder": str(finished.folder)}
+            click.echo(json.dumps(document, indent=2, ensure_ascii=True))
         else:
-            click.echo(_readable(result, folder))
+            click.echo(_readable(finished))
+    result = None if finished is None else finished.result
     sys.exit(code if code is not None else exit_code_of(result, fail_under))
 
 
@@ -97,8 +99,8 @@ def _options(given: dict[str, Any]) -> "RunOptions":
         raise UsageError(msg) from error
 
 
-def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, Path | None, int | None]":
-    """The run's result and folder, as far as it got, and the exit code of a signal."""
+def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunFinished | None, int | None]":
+    """How the run ended, as far as it got, and the exit code of a signal."""
     import anyio  # noqa: PLC0415 - late: help stays cheap
     import anyio.to_thread  # noqa: PLC0415
 
@@ -127,11 +129,11 @@ def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunResult | None, 
     finally:
         if progress is not None:
             progress.close()
-    result, folder = (seen[0].result, seen[0].folder) if seen else (None, None)
-    return result, folder, finished.exit_code
+    return seen[0] if seen else None, finished.exit_code
 
 
-def _readable(result: "RunResult", folder: Path) -> str:
+def _readable(finished: "RunFinished") -> str:
+    result = finished.result
     word = {True: "PASSED", False: "FAILED", None: result.status.upper()}[result.passed]
     score = "none" if result.score is None else f"{result.score:g}"
     cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.6g} ({result.cost_status})"
@@ -148,7 +150,9 @@ def _readable(result: "RunResult", folder: Path) -> str:
         f"used     {result.turns} turns, {result.tool_calls} tool calls, {result.tokens.total} tokens, {cost}, "
         f"{result.duration_s:.1f} s"
     )
+    if finished.model_wait_s >= 1:
+        lines.append(f"waited   {finished.model_wait_s:.1f} s for the model's server, no wall time of the agent")
     if result.isolated is False:
         lines.append("isolated no: the local sandbox hides neither this machine nor the grader from the agent")
-    lines.append(f"folder   {folder}")
+    lines.append(f"folder   {finished.folder}")
     return "\n".join(lines)

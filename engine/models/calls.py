@@ -16,6 +16,7 @@ import anyio
 from fbench.engine.budgets import PricesCalls
 from fbench.engine.errors import ModelRejected, ModelUnavailable
 from fbench.engine.logs import get_logger
+from fbench.engine.models.admission import Gate, Place, Spending, WaitNotice
 from fbench.engine.models.answers import excerpt
 from fbench.engine.models.estimate import estimate_reasoning, estimate_reply, estimate_request
 from fbench.engine.records.ledger import Ledger, LedgerLine, LedgerTokens
@@ -25,6 +26,9 @@ from fbench.engine.seams import AttemptFailed, Model, ModelReply, ModelRequest, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fbench.engine.models.limits import EndpointLimiter
+    from fbench.engine.purse import Purse
 
 _ADVICE: "Mapping[int, str]" = {
     429: "Lower the concurrency, or allow more waiting with --max-model-wait.",
@@ -88,8 +92,12 @@ class ModelCaller:
     Args:
         ledger: gets a line for every attempt, also failed and cancelled ones.
         price: None where the model has none: its dollars are then unknown, unless it is free.
-        waiting: entered while it waits between attempts, so that the wall clock can stand still.
-        on_retry: told before each wait.
+        limiter: the endpoint's; each attempt takes a slot of it.
+        purse: dollars shared with other runs; each attempt at a priced model reserves its worst case there.
+        waiting: entered while it waits, between attempts or to be sent, so that the wall clock can stand still.
+        on_retry: told before each wait between attempts.
+        on_wait: told while it waits to be sent, once that takes a second.
+        on_waited: told after such a wait, however short.
         redact: applied to every error text before it is stored or raised.
         rng: where jitter comes from.
     """
@@ -101,8 +109,12 @@ class ModelCaller:
         ledger: Ledger,
         price: PricesCalls | None = None,
         retry: RetryPolicy = RetryPolicy(),
+        limiter: "EndpointLimiter | None" = None,
+        purse: "Purse | None" = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         on_retry: Callable[[RetryNotice], None] = lambda _: None,
+        on_wait: Callable[[WaitNotice], None] = lambda _: None,
+        on_waited: Callable[[WaitNotice], None] = lambda _: None,
         redact: Callable[[str], str] = str,
         who: Literal["agent", "judge"] = "agent",
         check_id: str | None = None,
@@ -112,6 +124,15 @@ class ModelCaller:
         self._ledger = ledger
         self._price = price
         self._retry = retry
+        self._gate = Gate(
+            model,
+            limiter=limiter,
+            spending=Spending(purse, price) if purse is not None and price is not None else None,
+            max_wait_s=retry.max_wait_s,
+            waiting=waiting,
+            on_wait=on_wait,
+            on_waited=on_waited,
+        )
         self._waiting = waiting
         self._on_retry = on_retry
         self._redact = redact
@@ -123,12 +144,18 @@ class ModelCaller:
         """The model's answer to `request`.
 
         Raises:
-            ModelUnavailable: no attempt succeeded within the patience.
+            ModelUnavailable: no attempt succeeded within the patience, or none could be sent.
             ModelRejected: the server refused in a way that asking again will not change.
+            PurseEmpty: the purse does not pay for it.
         """
         begun = time.monotonic()
         for try_ in count(1):
-            outcome = await self._attempt(request, turn, try_)
+            async with self._gate.admit(request, Place(turn, try_, begun)) as admission:
+                outcome = await self._attempt(admission.request, turn, try_)
+                if isinstance(outcome, CompletedCall):
+                    admission.answered(outcome.usage, outcome.cost_usd)
+                else:
+                    admission.failed(outcome.http_status, outcome.retry_after_s)
             if isinstance(outcome, CompletedCall):
                 return outcome
             if not outcome.retryable:

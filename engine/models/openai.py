@@ -110,7 +110,7 @@ class OpenAIModel:
 
     def estimate(self, request: ModelRequest) -> TokenEstimate:
         """Input by the server's own counts so far and the rule of `estimate` for what is new."""
-        return TokenEstimate(input=self._meter.estimate(request))
+        return TokenEstimate(input=self._meter.estimate(request), input_at_most=self._meter.at_most())
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """One HTTP attempt. Raises AttemptFailed."""
