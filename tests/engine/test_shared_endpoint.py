@@ -79,7 +79,7 @@ async def test_a_call_that_is_not_let_through_within_the_patience_ends_in_an_err
     for result in results:
         assert result.error is not None
         assert (result.status, result.error.kind, result.score) == ("error", "model_unavailable", None)
-    assert "could not be asked within 1 s" in (results[1].error and results[1].error.message or "")
+    assert "could not be asked within 1 s" in ((results[1].error and results[1].error.message) or "")
     assert len(loopback.requests) == 1
 
 
