@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 ELSEWHERE: Mapping[str, str] = {
     "update": "fbench.pricing.update:update",
+    "reprice": "fbench.engine.commands.reprice:reprice",
 }
-"""Commands by dotted name, imported on use."""
+"""Commands by dotted name, imported on use. What reads runs lives with the engine: prices know nobody."""
 
 
 class PricingGroup(click.Group):

@@ -57,7 +57,7 @@ def test_a_model_that_varies_is_marked_among_the_others() -> None:
 
 def test_the_group_lists_also_what_lives_elsewhere() -> None:
     result = CliRunner().invoke(pricing, ["--help"], catch_exceptions=False)
-    assert [word for word in ("show", "update") if f"  {word} " not in result.stdout] == []
+    assert [word for word in ("show", "update", "reprice") if f"  {word} " not in result.stdout] == []
 
 
 def test_a_user_file_by_option_or_environment_is_named_as_the_source(tmp_path: Path) -> None:
