@@ -22,6 +22,8 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
+from pydantic import ValidationError
+
 from fbench.pricing.errors import PricingError
 from fbench.pricing.rates import DatedPrice, HourlyPrice, LongContext, Price, Tariff
 from fbench.pricing.source import PACKAGE, Record, SourceData
@@ -87,7 +89,15 @@ def convert(data: SourceData, only: Sequence[str] = ()) -> dict[str, Tariff]:
         is_llama_only = not only and one in LLAMA_HOSTS
         found: dict[str, Tariff] = {}
         for model in known[one].get("models") or ():
-            if (tariff := _tariff(model)) is None:
+            try:
+                tariff = _tariff(model)
+            except ValidationError as error:
+                fault = error.errors(include_url=False)[0]
+                told = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+                name = f"{one}/{model.get('id')}"
+                msg = f"{PACKAGE} {data.version} has no usable price of {name} ({told}); upgrade fbench"
+                raise PricingError(msg) from error
+            if tariff is None:
                 continue
             for name in _names(model, known[one], more.get(one, ())):
                 if not _NO_CHAT.search(name) and ("llama" in name.lower() or not is_llama_only):

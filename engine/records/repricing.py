@@ -108,7 +108,8 @@ def find_target(runs_dir: Path, wanted: str) -> Target:
         Unreadable: `runs_dir` cannot be listed.
     """
     for path in (runs_dir / wanted, Path(wanted)):
-        if wanted and path.is_dir() and is_run_folder(path):
+        is_suite = SUITE_RUN_ID.fullmatch(path.name) is not None and not (path / LEDGER).exists()
+        if wanted and path.is_dir() and is_run_folder(path) and not is_suite:
             return Target(None, (path,))
     name = wanted
     if SUITE_RUN_ID.fullmatch(Path(wanted).name) and Path(wanted).is_dir():

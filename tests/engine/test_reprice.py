@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbench.engine.errors import UnknownNameError
@@ -226,6 +226,7 @@ def test_the_beginning_of_just_one_id_is_enough(runs_dir: Path) -> None:
     assert find_target(runs_dir, str(folder)).folders == (folder,)
     assert find_target(runs_dir, SUITE[:-3]).suite_run_id == SUITE
     (runs_dir / SUITE).mkdir()
+    (runs_dir / SUITE / "manifest.snapshot.yaml").write_text("")
     assert find_target(Path("elsewhere"), str(runs_dir / SUITE)).folders == (folder,)
 
 
@@ -282,6 +283,7 @@ lines = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(lines, max_size=12), st.randoms())
 def test_sums_hold_in_any_order_and_no_cost_is_negative(ledger: list[LedgerLine], rng: random.Random) -> None:
     table = load_prices()

@@ -262,6 +262,7 @@ def test_data_of_another_shape_is_refused_and_never_run(text: str) -> None:
     [
         f"[ConditionalPrice(constraint=MoonConstraint(), prices={ONE})]",
         "ModelPrice(input_mtok=Decimal('1'), output_mtok='cheap')",
+        "ModelPrice(input_mtok=Decimal('1'), output_mtok=Decimal('-1'))",
     ],
 )
 def test_a_price_this_version_does_not_understand_is_refused_and_not_guessed(prices: str) -> None:

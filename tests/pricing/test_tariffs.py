@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -94,6 +94,7 @@ def test_exactly_the_last_date_that_has_come_holds(dates: list[date], moment: da
     assert tariff(entries).price_at(moment).input == sum(day <= moment.date() for day in dates)
 
 
+@settings(deadline=None)
 @given(moments, st.integers(min_value=-23, max_value=23))
 def test_the_same_moment_in_another_zone_has_the_same_price(moment: datetime, hours: int) -> None:
     elsewhere = moment.astimezone(timezone(timedelta(hours=hours)))
