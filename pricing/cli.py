@@ -128,6 +128,8 @@ def _text(shown: "dict[str, PricedModel]", now: datetime, *, whole: bool) -> str
         numbers = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
         lines.append("  ".join([row[0].ljust(widths[0]), *numbers, row[-1]]).rstrip())
     lines += [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    if whole and any(entry.tariff.has_hours() for entry in shown.values()):
+        lines.append("hours are UTC, and here the same every day of the week")
     if has_more and not whole:
         when = f"{now:%Y-%m-%d %H:%M} UTC"
         lines.append(f"* varies; this is as of {when}, `fbench pricing show MODEL` has its dates and hours")

@@ -6,7 +6,8 @@
    it. A name that repeats the provider (`x-ai/grok-4.3` of x-ai), only spells another one's points as dashes
    (`gpt-5-1`) or is a mere beginning (`ft:gpt-4o-`) is left out.
 3. Prices: text tokens of a standard call: input, cached_input (their cache read), cache_write (their shortest
-   retention), output. Batch, flex and priority rates, longer retention, searches and other modalities are left out.
+   retention), output, rounded to the decimals a price may have (some are quotients written out). Batch, flex and
+   priority rates, longer retention, searches and other modalities are left out.
 4. Models without an input and an output price in every period are left out, and so is what answers in sound, images or
    video, or is named for speech, images, embeddings, pages or labels of safety: an agent cannot use it.
 5. Long context: their tiers hold for a whole call whose input is longer than the tier's start, as ours do.
@@ -25,7 +26,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fbench.pricing.errors import PricingError
-from fbench.pricing.rates import DatedPrice, HourlyPrice, LongContext, Price, Tariff
+from fbench.pricing.rates import MAX_DECIMALS, DatedPrice, HourlyPrice, LongContext, Price, Tariff
 from fbench.pricing.source import PACKAGE, Record, SourceData
 
 PROVIDERS = (
@@ -83,7 +84,8 @@ def convert(data: SourceData, only: Sequence[str] = ()) -> dict[str, Tariff]:
         msg = f"{PACKAGE} {data.version} has no provider {', '.join(missing)}; it has {', '.join(sorted(theirs))}"
         raise PricingError(msg)
     more = {one: list(names) for one, names in MORE_NAMES.items()}
-    more["anthropic"] += sorted({name for text in _texts(data.providers) for name in _DATED_CLAUDE.findall(text)})
+    if "anthropic" in wanted:
+        more["anthropic"] += sorted({name for text in _texts(data.providers) for name in _DATED_CLAUDE.findall(text)})
     table: dict[str, Tariff] = {}
     for one in wanted:
         is_llama_only = not only and one in LLAMA_HOSTS
@@ -228,7 +230,9 @@ def _rate(value: Decimal | Record, start: int) -> Decimal:
     if not isinstance(rate, Decimal):
         msg = f"{PACKAGE} has a price that is no number but {rate!r}; upgrade fbench"
         raise PricingError(msg)
-    return rate
+    exponent = rate.as_tuple().exponent
+    is_exact = isinstance(exponent, int) and exponent >= -MAX_DECIMALS
+    return rate if is_exact or not rate.is_finite() else round(rate, MAX_DECIMALS).normalize()
 
 
 def _tiers(value: Decimal | Record) -> list[Record]:

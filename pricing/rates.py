@@ -18,7 +18,7 @@ from fbench.pricing.reading import parse_number
 TOKENS_PER_UNIT_EXPONENT = 6
 """Prices are for 10**6 tokens."""
 
-_MAX_DECIMALS = 12
+MAX_DECIMALS = 12
 _EXACT = Context(prec=200)
 """Wide enough for any sum of (count below 10**150) x (price of at most 19 digits) without rounding."""
 
@@ -41,8 +41,8 @@ def _as_price(value: object) -> object:
 
 def _exact_price(value: Decimal) -> Decimal:
     exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_MAX_DECIMALS:
-        msg = f"a price has at most {_MAX_DECIMALS} decimals"
+    if isinstance(exponent, int) and exponent < -MAX_DECIMALS:
+        msg = f"a price has at most {MAX_DECIMALS} decimals"
         raise ValueError(msg)
     return value
 
@@ -209,7 +209,11 @@ class Tariff(Frozen):
 
     def varies(self) -> bool:
         """Whether it matters when a call starts."""
-        return len(self.entries) > 1 or any(entry.hours for entry in self.entries)
+        return len(self.entries) > 1 or self.has_hours()
+
+    def has_hours(self) -> bool:
+        """Whether it matters at what time of the day a call starts."""
+        return any(entry.hours for entry in self.entries)
 
     def written(self) -> Any:  # noqa: ANN401 - a mapping or a list of them, as a price file has it
         """As a price file has it, numbers as Decimal: a mapping, or a list of dated ones."""

@@ -101,7 +101,7 @@ def _value(node: ast.expr, name: str) -> Any:  # noqa: ANN401 - see Record.get
         case ast.Attribute() if ast.unparse(node) in {"datetime.UTC", "datetime.timezone.utc"}:
             return dt.UTC
         case ast.Call(function, positional, keywords) if all(word.arg is not None for word in keywords):
-            called = ast.unparse(function)
+            called = function.id if isinstance(function, ast.Name) else ast.unparse(function)
             arguments = [_value(argument, name) for argument in positional]
             named = {str(word.arg): _value(word.value, name) for word in keywords}
             if called in _CONSTRUCTORS:

@@ -168,6 +168,19 @@ def test_a_host_is_taken_for_llama_alone_unless_it_is_asked_for() -> None:
     assert all(name.startswith("xai/") for name in convert(source(), ["xai"]))
 
 
+def test_every_provider_of_the_package_can_be_taken() -> None:
+    for provider in source().providers:
+        one = provider.get("id")
+        for name, tariff in convert(source(), [one]).items():
+            assert name.startswith(f"{OUR_NAMES.get(one, one)}/")
+            assert all(entry.output >= 0 for entry in tariff.entries)
+
+
+def test_a_quotient_written_out_is_rounded_to_the_decimals_a_price_may_have() -> None:
+    made = convert(data_file("ModelPrice(input_mtok=Decimal('0.08333333333333334'), output_mtok=Decimal('1'))"))
+    assert made["openai/m"].entries[0].input == Decimal("0.083333333333")
+
+
 def test_an_unknown_provider_is_told_with_those_there_are() -> None:
     with pytest.raises(PricingError, match=r"no provider opnai; it has .*openai"):
         convert(source(), ["opnai"])

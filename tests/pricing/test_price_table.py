@@ -55,6 +55,14 @@ def test_a_lookup_is_exact() -> None:
         assert table.find(name) is None
 
 
+def test_looking_up_one_model_parses_one_entry() -> None:
+    """A run asks for one price of some six hundred; parsing all takes 70 ms of CPU, one 2 ms."""
+    models = load_prices().models
+    assert models["openai/gpt-4o"].price.input > 0
+    assert [name for name, entry in vars(models)["_read"].items() if entry] == ["openai/gpt-4o"]
+    assert len(models) > 500
+
+
 def test_a_dated_snapshot_has_its_own_price() -> None:
     table = load_prices()
     old, new = table.find("openai/gpt-4o-2024-05-13"), table.find("openai/gpt-4o-2024-08-06")

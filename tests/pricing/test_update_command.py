@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fbench.pricing.comparing import compare, comparison_text
 from fbench.pricing.convert import convert
 from fbench.pricing.errors import PricingError
 from fbench.pricing.rates import Tariff
-from fbench.pricing.source import PACKAGE, read_source
+from fbench.pricing.source import PACKAGE, SourceData, read_source
 from fbench.pricing.table import load_prices
 from fbench.pricing.writing import price_file_text
 
@@ -22,10 +23,21 @@ def update(*arguments: str) -> Result:
     return CliRunner().invoke(pricing, ["update", *arguments], catch_exceptions=False)
 
 
+@cache
+def installed() -> SourceData:
+    return read_source()
+
+
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real package, read once for all tests here: each reading takes most of a second."""
+    monkeypatch.setattr("fbench.pricing.source.read_source", installed)
+
+
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Stands for the installation's own file, as made from the package that is installed here."""
-    source = read_source()
+    source = installed()
     text = price_file_text(convert(source), source=PACKAGE, source_version=source.version, retrieved="2026-11-25")
     path = tmp_path / "site-packages" / "model_prices.yaml"
     path.parent.mkdir()
