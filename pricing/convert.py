@@ -75,7 +75,7 @@ def convert(data: SourceData, only: Sequence[str] = ()) -> dict[str, Tariff]:
     are taken whole instead.
 
     Raises:
-        PricingError: the package has no such provider.
+        PricingError: the package has no such provider, or a price that is none.
     """
     known = {str(provider.get("id")): provider for provider in data.providers}
     theirs = {OUR_NAMES.get(one, one): one for one in known}
