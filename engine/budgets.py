@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
 
 import anyio
 
@@ -25,9 +26,21 @@ Cap = Literal["tokens", "tool_calls", "wall_time", "cost", "turns", "suite_cost"
 
 
 class PricesCalls(Protocol):
-    """What a call costs, in dollars for disjoint token counts; `fbench.pricing.table.Price` is one."""
+    """What a call costs, in dollars for disjoint token counts; `fbench.pricing.rates.Price` is one."""
 
     def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal: ...  # noqa: A002 - the contract's word
+
+
+@runtime_checkable
+class PricesByTime(PricesCalls, Protocol):
+    """Prices that depend on when a call starts; `fbench.pricing.table.PricedModel` is one."""
+
+    def price_at(self, moment: datetime) -> PricesCalls: ...
+
+
+def price_at(price: PricesCalls, moment: datetime) -> PricesCalls:
+    """What a call costs that starts at `moment` (aware)."""
+    return price.price_at(moment) if isinstance(price, PricesByTime) else price
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,8 @@ class Budget:
                 await self.end("tokens")
             allowed = min(allowed, left)
         if self.limits.cost_usd is not None and price is not None:
-            left_usd = self.limits.cost_usd - self.cost_usd - call_cost(price, estimate.input, 0)
+            price = price_at(price, datetime.now(UTC))  # once: its parts must not fall on two sides of a change
+            left_usd = self.limits.cost_usd - self.cost_usd - most_cost(price, estimate.input, 0)
             affordable = affordable_output(price, estimate.input, left_usd)
             if left_usd < 0 or affordable < least:
                 await self.end("cost")

@@ -13,7 +13,7 @@ from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:
     from fbench.engine.models.names import ModelSpec
-    from fbench.pricing.table import Price
+    from fbench.pricing.table import PricedModel
     from fbench.tasks.loading import LoadedTask
     from fbench.tasks.manifest import TaskManifest
 
@@ -35,7 +35,7 @@ class RunPlan:
     manifest: "TaskManifest"
     model: "ModelSpec"
     sandbox: str
-    price: "Price | None"
+    price: "PricedModel | None"
     has_cost: bool
     tools: Mapping[str, Tool]
     secrets: tuple[str, ...]
@@ -64,7 +64,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
 
     is_free = model_name.provider in {"fake", "replay"}
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
-    price = None if is_free else load_prices(user_prices).find(options.model)
+    price = None if is_free else load_prices(user_prices).models.get(options.model)
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
 
     choice = await load_part("choose_sandbox")(

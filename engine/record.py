@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fbench.engine.models.admission import WaitNotice
     from fbench.engine.models.calls import RetryNotice
     from fbench.engine.plan import RunPlan
+    from fbench.pricing.table import PricedModel
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class RunRecord:
         self.started_at = utc_now()
         self._started = time.monotonic()
         self._model_wait_s = 0.0
+        self._rates_written: set[str] = set()
         self.folder = RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
         self.transcript = Transcript(self.folder.transcript, redact=self.redact)
         self.ledger = Ledger(self.folder.ledger)
@@ -72,6 +75,8 @@ class RunRecord:
         plan, manifest = self.plan, self.plan.manifest
         write_atomically(self.folder.snapshot, dump_manifest(manifest))
         self.transcript.write("run_started", **asdict(self.started_run()))
+        if plan.price is not None:
+            self.rates_used(plan.price)
         budget = manifest.budget
         limits: dict[str, float | int | None] = {
             "turns": manifest.agent.max_turns,
@@ -102,6 +107,12 @@ class RunRecord:
             task_hash=plan.task.task_hash,
             owner=owner_identity(),
         )
+
+    def rates_used(self, priced: "PricedModel") -> None:
+        """Write down what a model's calls are priced by, once a model: the agent's at the start, a judge's later."""
+        if priced.name not in self._rates_written:
+            self._rates_written.add(priced.name)
+            self.transcript.write("rates_used", **priced.rates_used(datetime.fromisoformat(self.started_at)))
 
     def warn(self, message: str) -> None:
         """Tell the user and the transcript."""

@@ -1,114 +1,35 @@
 """The price table: what a model's tokens cost, by exact name.
 
-The shipped list (`model_prices.yaml`) comes first, a user's file on top of it, name by name. Prices are exact decimals
-per 1M tokens. A name that is not in the table is unpriced: its cost is unknown, never 0.
+The shipped list (`model_prices.yaml`) comes first, a user's file on top of it, name by name. A name that is not in the
+table is unpriced: its cost is unknown, never 0.
+
+A run asks for one model or two, so of the shipped list only what is asked for is parsed: it is generated in a form
+whose entries can be told apart line by line. A user's file is read as a whole, all its problems told at once.
 """
 
 import difflib
 import re
-from collections.abc import Mapping
-from decimal import Context, Decimal, localcontext
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from fbench.pricing.files import FREE_PROVIDERS, SCHEMA_VERSION, PriceFile, read_document
+from fbench.pricing.rates import Frozen, LongContext, Price, Rates, Tariff
+from fbench.pricing.reading import parse_yaml, read_yaml
 
-from fbench.pricing.errors import PricingError
-from fbench.pricing.reading import Document, parse_number, parse_yaml, read_yaml
-
-SCHEMA_VERSION = 1
-TOKENS_PER_UNIT_EXPONENT = 6
-"""Prices are for 10**6 tokens."""
-
-FREE_PROVIDERS = ("fake", "replay")
-"""Their models cost 0 by definition and cannot be priced."""
+__all__ = ["BUILT_IN", "FREE_PROVIDERS", "SCHEMA_VERSION", "LongContext", "Price", "PriceTable", "Rates", "load_prices"]
 
 BUILT_IN = "model_prices.yaml"
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+/\S+")
-_MAX_DECIMALS = 12
-_EXACT = Context(prec=200)
-"""Wide enough for any sum of (count below 10**150) x (price of at most 19 digits) without rounding."""
+_MODELS = "\nmodels:\n"
+_ENTRY = re.compile(r"^  (\S+):((?:[ ].*)?(?:\n    .*)*)$", re.MULTILINE)
 
 
-def _as_price(value: object) -> object:
-    if isinstance(value, str):
-        number = parse_number(value.strip())
-        if number is None:
-            msg = f"{value!r} is no number"
-            raise ValueError(msg)
-        return number
-    if isinstance(value, Decimal):
-        return value
-    msg = "a price is a plain number (USD per 1M tokens)"
-    raise ValueError(msg)
-
-
-def _exact_price(value: Decimal) -> Decimal:
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_MAX_DECIMALS:
-        msg = f"a price has at most {_MAX_DECIMALS} decimals"
-        raise ValueError(msg)
-    return value
-
-
-PerMillion = Annotated[
-    Decimal,
-    BeforeValidator(_as_price),
-    Field(ge=0, le=1_000_000, allow_inf_nan=False),
-    AfterValidator(_exact_price),
-]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rates(_Frozen):
-    """USD per 1M tokens. Where the provider tells no price of cached tokens, they cost what input costs."""
-
-    input: PerMillion
-    cached_input: PerMillion | None = None
-    cache_write: PerMillion | None = None
-    output: PerMillion
-
-    def _cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal:  # noqa: A002 - the ledger's words
-        read_price = self.input if self.cached_input is None else self.cached_input
-        write_price = self.input if self.cache_write is None else self.cache_write
-        with localcontext(_EXACT):
-            total = input * self.input + cache_read * read_price + cache_write * write_price + output * self.output
-            return total.scaleb(-TOKENS_PER_UNIT_EXPONENT)
-
-
-class LongContext(Rates):
-    """The rates of a whole call whose input, cached tokens included, is longer than `above_input_tokens`."""
-
-    above_input_tokens: int = Field(gt=0)
-
-
-class Price(Rates):
-    """What one model costs."""
-
-    long_context: LongContext | None = None
-
-    def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal:  # noqa: A002 - the ledger's words
-        """Dollars of one call, exactly; the four counts share no token.
-
-        >>> price = Price(input=Decimal("2.5"), cached_input=Decimal("1.25"), output=Decimal(10))
-        >>> price.cost_usd(input=1000, cache_read=200, cache_write=0, output=50)
-        Decimal('0.00325000')
-        """
-        rates: Rates = self
-        if self.long_context is not None and input + cache_read + cache_write > self.long_context.above_input_tokens:
-            rates = self.long_context
-        return rates._cost_usd(  # noqa: SLF001 - the base class's own
-            input=input, cache_read=cache_read, cache_write=cache_write, output=output
-        )
-
-
-class PriceSource(_Frozen):
+class PriceSource(Frozen):
     """Where prices come from: a file, and what the file says of its own origin."""
 
     kind: Literal["built-in", "user"]
@@ -123,22 +44,55 @@ class PriceSource(_Frozen):
         return f"{self.file} ({dated})" if dated else self.file
 
 
-class PricedModel(_Frozen):
-    """A name's price and the file that set it."""
+@dataclass(frozen=True, slots=True)
+class PricedModel:
+    """A model with what it costs over time, and the file that says so."""
 
-    price: Price
+    name: str
+    tariff: Tariff
     source: PriceSource
 
+    @property
+    def price(self) -> Price:
+        """The price in effect now."""
+        return self.price_at(datetime.now(UTC))
 
-class PriceTable(_Frozen):
+    def price_at(self, moment: datetime) -> Price:
+        """The price of a call that starts at `moment` (aware)."""
+        return self.tariff.price_at(moment)
+
+    def cost_usd(self, *, input: int, cache_read: int, cache_write: int, output: int) -> Decimal:  # noqa: A002 - the ledger's words
+        """Dollars of a call that starts now; see `Price.cost_usd`."""
+        return self.price.cost_usd(input=input, cache_read=cache_read, cache_write=cache_write, output=output)
+
+    def rates_used(self, moment: datetime) -> dict[str, Any]:
+        """What a run that begins at `moment` stores of the rates it uses, prices as exact texts.
+
+        `rates` is what holds at that moment; `tariff` is everything from then on where that may change, else None.
+        """
+        now = self.tariff.entry_at(moment)
+        later = self.tariff.entries[self.tariff.entries.index(now) :]
+        changes = len(later) > 1 or bool(now.hours)
+        return {
+            "model": self.name,
+            "currency": "USD",
+            "unit": "per 1M tokens",
+            "rates": self.price_at(moment).model_dump(mode="json"),
+            "tariff": [entry.model_dump(mode="json", by_alias=True) for entry in later] if changes else None,
+            "source": self.source.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
     """Prices by exact model name."""
 
-    models: Annotated[Mapping[str, PricedModel], AfterValidator(MappingProxyType)]
+    models: Mapping[str, PricedModel]
 
-    def find(self, name: str) -> Price | None:
-        """The price of exactly this name (`openai/gpt-4o`); None is unpriced."""
+    def find(self, name: str, at: datetime | None = None) -> Price | None:
+        """The price of exactly this name (`openai/gpt-4o`) at a moment (aware), by default now; None is unpriced."""
         entry = self.models.get(name)
-        return None if entry is None else entry.price
+        return None if entry is None else entry.price_at(at or datetime.now(UTC))
 
     def near(self, name: str) -> list[str]:
         """Up to five names somebody who wrote `name` may have meant."""
@@ -150,96 +104,85 @@ class PriceTable(_Frozen):
         return difflib.get_close_matches(written, list(self.models), n=5, cutoff=0.6)
 
 
-class _PriceFile(_Frozen):
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
-    source: str | None = None
-    source_version: Annotated[str, BeforeValidator(str)] | None = None
-    retrieved: Annotated[str, BeforeValidator(str)] | None = None
-    currency: Literal["USD"] = "USD"
-    unit: Literal["per 1M tokens"] = "per 1M tokens"
-    models: dict[str, Price]
-
-
 def load_prices(user_file: Path | None = None) -> PriceTable:
     """The shipped prices, with those of `user_file` on top.
 
     Raises:
         PricingError: the user's file cannot be used; every problem in it is named with its line.
     """
-    document = parse_yaml(files("fbench.pricing").joinpath(BUILT_IN).read_bytes(), BUILT_IN)
-    models = _priced(document, BUILT_IN, "built-in")
-    if user_file is not None:
-        models |= _priced(read_yaml(user_file), str(user_file), "user")
-    return PriceTable(models=models)
+    built_in = _Entries(built_in_text())
+    if user_file is None:
+        return PriceTable(built_in)
+    user = _priced(read_document(read_yaml(user_file), str(user_file)), str(user_file))
+    return PriceTable(_Layered(user, built_in))
 
 
-def _priced(document: Document, name: str, kind: Literal["built-in", "user"]) -> dict[str, PricedModel]:
-    content = _validate(document, name)
-    source = PriceSource(
+def built_in_text() -> str:
+    """The shipped file."""
+    return files("fbench.pricing").joinpath(BUILT_IN).read_text(encoding="utf-8")
+
+
+class _Entries(Mapping[str, PricedModel]):
+    """The shipped file, each entry parsed when it is asked for."""
+
+    def __init__(self, text: str) -> None:
+        head, _, models = text.partition(_MODELS)
+        content = read_document(parse_yaml(f"{head}\nmodels: {{}}".encode(), BUILT_IN), BUILT_IN)
+        self._source = _source_of(content, BUILT_IN, "built-in")
+        self._texts = {found[1]: found[2] for found in _ENTRY.finditer(models)}
+        self._read: dict[str, PricedModel] = {}
+
+    def __getitem__(self, name: str) -> PricedModel:
+        if (entry := self._read.get(name)) is None:
+            value = parse_yaml(b"price:" + self._texts[name].encode(), BUILT_IN).value
+            entry = PricedModel(name, Tariff.model_validate({"entries": value["price"]}), self._source)
+            self._read[name] = entry
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._texts
+
+
+class _Layered(Mapping[str, PricedModel]):
+    """One table on top of another, name by name."""
+
+    def __init__(self, top: Mapping[str, PricedModel], base: Mapping[str, PricedModel]) -> None:
+        self._top = top
+        self._base = base
+
+    def __getitem__(self, name: str) -> PricedModel:
+        return self._top[name] if name in self._top else self._base[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._base
+        yield from (name for name in self._top if name not in self._base)
+
+    def __len__(self) -> int:
+        return len(self._base) + sum(name not in self._base for name in self._top)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._top or name in self._base
+
+
+def _priced(content: PriceFile, name: str) -> dict[str, PricedModel]:
+    source = _source_of(content, name, "user")
+    return {
+        model: PricedModel(model, Tariff.model_construct(entries=entries), source)
+        for model, entries in content.models.items()
+    }
+
+
+def _source_of(content: PriceFile, name: str, kind: Literal["built-in", "user"]) -> PriceSource:
+    return PriceSource(
         kind=kind,
         file=name,
         source=content.source,
         source_version=content.source_version,
         retrieved=content.retrieved,
     )
-    return {model: PricedModel(price=price, source=source) for model, price in content.models.items()}
-
-
-def _validate(document: Document, name: str) -> _PriceFile:
-    value = document.value
-    if not isinstance(value, dict):
-        msg = f"{name}:1: a price file is a mapping like {{models: {{openai/NAME: {{input: 1, output: 2}}}}}}"
-        raise PricingError(msg)
-    _refuse_newer(value.get("schema_version"), document, name)
-    problems = [] if not isinstance(value.get("models"), dict) else _name_problems(value["models"], document)
-    try:
-        content = _PriceFile.model_validate(value)
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            path = tuple(item["loc"])
-            problems.append((document.line_of(path), f"`{'.'.join(map(str, path))}` {_say(item)}"))
-        content = None
-    if content is None or problems:
-        told = "\n".join(f"{name}:{line}: {text}" for line, text in sorted(set(problems)))
-        raise PricingError(told)
-    return content
-
-
-def _refuse_newer(version: object, document: Document, name: str) -> None:
-    if isinstance(version, Decimal) and version > SCHEMA_VERSION:
-        msg = (
-            f"{name}:{document.line_of(('schema_version',))}: the price file has schema_version {version}, this fbench "
-            f"reads up to {SCHEMA_VERSION}; upgrade fbench (distribution factory-bench)"
-        )
-        raise PricingError(msg)
-
-
-def _name_problems(models: dict[str, Any], document: Document) -> list[tuple[int, str]]:
-    problems = []
-    for model in models:
-        line = document.line_of(("models", model))
-        if _NAME.fullmatch(model) is None:
-            problems.append((line, f"`models.{model}` is no model name; write PROVIDER/NAME, like openai/{model}"))
-        elif model.partition("/")[0] in FREE_PROVIDERS:
-            problems.append((line, f"`models.{model}` costs 0 by definition and takes no price; remove the line"))
-    return problems
-
-
-def _say(item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    if item["type"] == "extra_forbidden":
-        key = str(item["loc"][-1])
-        valid = list(_valid_keys(tuple(item["loc"])))
-        near = difflib.get_close_matches(key, valid, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(valid)}"
-        return f"is no key of a price file; {hint}"
-    if item["type"] == "missing":
-        return "is missing; write it beside the others"
-    if item["type"] in {"model_type", "dict_type"}:
-        return "is wrong: it must be a mapping, like {input: 1, output: 2} for a model"
-    return "is wrong: " + str(item["msg"]).removeprefix("Value error, ")
-
-
-def _valid_keys(path: tuple[str | int, ...]) -> tuple[str, ...]:
-    if "long_context" in path[:-1]:
-        return tuple(LongContext.model_fields)
-    return tuple(_PriceFile.model_fields) if len(path) == 1 else tuple(Price.model_fields)

@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from fbench.engine.budgets import PricesCalls, affordable_output, most_cost
+from fbench.engine.budgets import PricesCalls, affordable_output, most_cost, price_at
 from fbench.engine.errors import ModelUnavailable
 from fbench.engine.seams import Model, ModelRequest, TokenEstimate, Usage
 
@@ -138,7 +139,7 @@ class Gate:
         self, spending: Spending, estimate: TokenEstimate, admission: Admission, place: Place
     ) -> Decimal:
         """Dollars for the worst case of the request, whose output is lowered to what they pay for."""
-        price, request = spending.price, admission.request
+        price, request = price_at(spending.price, datetime.now(UTC)), admission.request
         input_tokens = estimate.input if estimate.input_at_most is None else estimate.input_at_most
         most_usd = most_cost(price, input_tokens, request.max_output_tokens)
         least_usd = most_cost(price, input_tokens, max(estimate.min_output, 1))

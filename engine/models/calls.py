@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from fbench.engine.budgets import PricesCalls
+from fbench.engine.budgets import PricesCalls, price_at
 from fbench.engine.errors import ModelRejected, ModelUnavailable
 from fbench.engine.logs import get_logger
 from fbench.engine.models.admission import Gate, Place, Spending, WaitNotice
@@ -197,7 +198,7 @@ class ModelCaller:
                 log.error("ledger.line_lost", model=self._model.name, turn=turn, error=str(unwritten))  # noqa: TRY400
             raise
         usage = reply.usage or _estimate_usage(request, reply)
-        cost_usd, cost_status = self._cost(usage, is_estimated=reply.usage is None)
+        cost_usd, cost_status = self._cost(usage, base["started_at"], is_estimated=reply.usage is None)
         latency_s = self._write(
             base,
             started,
@@ -227,12 +228,12 @@ class ModelCaller:
         except ValueError:
             return redacted
 
-    def _cost(self, usage: Usage, *, is_estimated: bool) -> tuple[Decimal | None, CostStatus]:
+    def _cost(self, usage: Usage, started_at: str, *, is_estimated: bool) -> tuple[Decimal | None, CostStatus]:
         if self._model.is_free:
             return Decimal(0), "exact"
         if self._price is None:
             return None, "unknown"
-        cost_usd = self._price.cost_usd(
+        cost_usd = price_at(self._price, datetime.fromisoformat(started_at)).cost_usd(
             input=usage.input, cache_read=usage.cache_read, cache_write=usage.cache_write, output=usage.output
         )
         return cost_usd, "estimated" if is_estimated else "exact"

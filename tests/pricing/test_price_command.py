@@ -21,7 +21,7 @@ def show(*arguments: str, env: dict[str, str] | None = None) -> str:
 def test_all_prices_are_listed_with_their_source() -> None:
     text = show()
     assert "openai/gpt-4o-mini " in text
-    assert "genai-prices 0.2.3" in text
+    assert "(genai-prices " in text
 
 
 def test_one_model_as_json_is_exact() -> None:
@@ -30,6 +30,34 @@ def test_one_model_as_json_is_exact() -> None:
     assert (model["input"], model["cached_input"], model["output"]) == ("0.15", "0.075", "0.6")
     assert model["from"]["kind"] == "built-in"
     assert document["currency"] == "USD"
+
+
+def test_one_model_as_json_has_every_date_and_hour() -> None:
+    document = json.loads(show("deepseek/deepseek-v4-pro", "--json"))
+    model = document["models"]["deepseek/deepseek-v4-pro"]
+    assert document["schema_version"] == 2
+    assert [entry["from"] for entry in model["tariff"]] == [None, "2026-08-17"]
+    assert model["tariff"][1]["hours"][0]["utc"] == "01:00-04:00"
+    assert model["input"] in {"0.66", "1.32"}
+
+
+def test_one_model_is_shown_with_all_its_dates_hours_and_tiers_and_what_holds_now() -> None:
+    text = show("deepseek/deepseek-v4-pro")
+    assert "at first" in text
+    assert "01:00-04:00 UTC" in text
+    assert text.count("(now)") == 1
+    assert "above 272000 input tokens" in show("openai/gpt-6-sol")
+
+
+def test_a_model_that_varies_is_marked_among_the_others() -> None:
+    text = show()
+    assert "\ngoogle/gemini-3.6-flash *" in text
+    assert "\n* varies" in text
+
+
+def test_the_group_lists_also_what_lives_elsewhere() -> None:
+    result = CliRunner().invoke(pricing, ["--help"], catch_exceptions=False)
+    assert [word for word in ("show", "update", "reprice") if f"  {word} " not in result.stdout] == []
 
 
 def test_a_user_file_by_option_or_environment_is_named_as_the_source(tmp_path: Path) -> None:
@@ -56,6 +84,17 @@ def test_an_unknown_model_is_refused_with_near_names(model: str, told: str) -> N
 
 
 def test_importing_the_command_imports_no_heavy_library() -> None:
-    heavy = "{'pydantic', 'yaml', 'httpx', 'fbench.engine'}"
+    heavy = "{'pydantic', 'yaml', 'httpx', 'fbench.engine', 'genai_prices', 'fbench.pricing.table'}"
     code = f"import sys, fbench.pricing.cli; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_showing_prices_loads_neither_the_engine_nor_the_package_they_are_from() -> None:
+    heavy = "{'httpx', 'openai', 'anyio', 'aiodocker', 'fbench.engine', 'genai_prices'}"
+    code = (
+        "import sys\nfrom fbench.pricing.cli import pricing\n"
+        "pricing.main(['show', 'openai/gpt-4o', '--json'], standalone_mode=False)\n"
+        f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "[]\n"

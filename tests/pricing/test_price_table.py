@@ -1,6 +1,7 @@
 """The price table: exact names, exact decimals, a user's file on top, errors with their line."""
 
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,23 +33,34 @@ def test_the_shipped_file_prices_the_current_models_and_says_its_source() -> Non
     for name in ("gpt-5", "gpt-5-mini", "gpt-4.1", "gpt-4o-mini", "o3", "o4-mini", "gpt-4o-2024-08-06"):
         assert table.find(f"openai/{name}") is not None, name
     source = table.models["openai/gpt-4o"].source
-    assert (source.kind, source.source, source.source_version) == ("built-in", "genai-prices", "0.2.3")
+    assert (source.kind, source.source) == ("built-in", "genai-prices")
+    assert source.source_version is not None
     assert source.retrieved is not None
 
 
-def test_every_shipped_price_has_output_dearer_than_cached_input() -> None:
-    for name, entry in load_prices().models.items():
-        price = entry.price
-        assert 0 < price.input <= price.output, name
-        assert price.cached_input is None or price.cached_input < price.input, name
-        if price.long_context is not None:
-            assert price.long_context.input > price.input, name
+def test_every_shipped_price_makes_sense_at_any_time() -> None:
+    for name, model in load_prices().models.items():
+        for entry in model.tariff.entries:
+            for price in (entry, *entry.hours):
+                assert 0 < price.input <= price.output, name
+                assert price.cached_input is None or price.cached_input < price.input, name
+                assert price.cache_write is None or price.cache_write >= price.input, name
+                for shorter, longer in pairwise((price, *price.long_context)):
+                    assert longer.input > shorter.input, name
 
 
 def test_a_lookup_is_exact() -> None:
     table = load_prices()
     for name in ("gpt-4o", "openai/GPT-4o", "openai/gpt-4o ", "openai/gpt-4o-2099-01-01", "other/gpt-4o", ""):
         assert table.find(name) is None
+
+
+def test_looking_up_one_model_parses_one_entry() -> None:
+    """A run asks for one price of some six hundred; parsing all takes 70 ms of CPU, one 2 ms."""
+    models = load_prices().models
+    assert models["openai/gpt-4o"].price.input > 0
+    assert [name for name, entry in vars(models)["_read"].items() if entry] == ["openai/gpt-4o"]
+    assert len(models) > 500
 
 
 def test_a_dated_snapshot_has_its_own_price() -> None:
@@ -79,7 +91,7 @@ def test_a_long_call_pays_the_long_rates_for_all_its_tokens() -> None:
     price = Price(
         input=Decimal(1),
         output=Decimal(2),
-        long_context=LongContext(above_input_tokens=100, input=Decimal(10), output=Decimal(20)),
+        long_context=(LongContext(above_input_tokens=100, input=Decimal(10), output=Decimal(20)),),
     )
     assert price.cost_usd(input=60, cache_read=40, cache_write=0, output=1) == Decimal("0.000102")
     assert price.cost_usd(input=60, cache_read=41, cache_write=0, output=1) == Decimal("0.00103")
@@ -163,9 +175,9 @@ def test_free_models_take_no_price(price_file: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_by_name(price_file: Path) -> None:
-    told = refused(price_file, "# prices\nschema_version: 2\nmodels: {}\nnew_key: 1\n")
+    told = refused(price_file, "# prices\nschema_version: 3\nmodels: {}\nnew_key: 1\n")
     assert f"{price_file}:2:" in told
-    assert "schema_version 2" in told
+    assert "schema_version 3" in told
     assert "upgrade" in told
 
 
