@@ -74,7 +74,7 @@ async def test_a_cancelled_wait_holds_nothing() -> None:
     with anyio.move_on_after(0.01):
         await purse.reserve(Decimal(1), Decimal("0.5"))
     await purse.settle(held, Decimal(0))
-    assert (purse.reserved_usd, purse.spent_usd) == (0, 0)
+    assert purse.reserved_usd == purse.spent_usd == 0
 
 
 async def test_a_call_that_cost_more_than_was_reserved_counts_in_full() -> None:
