@@ -138,7 +138,15 @@ class Session:
             request = replace(request, max_output_tokens=allowed)
         done = await parts.caller.call(request, turn=self.turn)
         reply, usage = done.reply, done.usage
-        self.say(Message("assistant", reply.content, tool_calls=reply.tool_calls, reasoning=reply.reasoning))
+        self.say(
+            Message(
+                "assistant",
+                reply.content,
+                tool_calls=reply.tool_calls,
+                reasoning=reply.reasoning,
+                provider_items=reply.provider_items,
+            )
+        )
         tokens = usage.input + usage.cache_read + usage.cache_write + usage.output
         await parts.budget.settle_model_call(tokens, done.cost_usd)
         spent = None if done.cost_usd is None else parts.budget.cost_usd

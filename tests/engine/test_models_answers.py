@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbench.engine.models.answers import Answer, excerpt, read_reply, read_retry_after, read_usage
+from fbench.engine.models.answers import Answer, excerpt, read_retry_after
+from fbench.engine.models.chat import read_reply
+from fbench.engine.models.usage import read_usage
 from fbench.engine.seams import AttemptFailed, ModelReply, Usage
 
 SCALARS = (
