@@ -206,10 +206,13 @@ def _lines_of(text: str) -> dict[KeyPath, int]:
     table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if _TABLE_LINE.fullmatch(line):
-            table = _path_in(line.replace("[[", "[").replace("]]", "]"))
-            lines.setdefault(table, number)
+            path = table = _path_in(line.replace("[[", "[").replace("]]", "]"))
         elif match := _KEY_LINE.match(line):
-            lines.setdefault((*table, *_path_in(f"{match[1]} = 0")), number)
+            path = (*table, *_path_in(f"{match[1]} = 0"))
+        else:
+            continue
+        for end in range(1, len(path) + 1):
+            lines.setdefault(path[:end], number)
     return lines
 
 

@@ -22,7 +22,7 @@ from fbench.engine.seams import AttemptFailed
 
 if TYPE_CHECKING:
     import httpx2
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, Omit
 
     from fbench.engine.models.wire import WirePath
 
@@ -86,12 +86,12 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
     )
     # The SDK fills these from variables of its own; what a run sends must not depend on them.
     client.organization = client.project = None
-    headers: dict[str, Any] = {} if api_key else {"Authorization": Omit()}
-    if "authorization" in map(str.lower, spec.headers):
-        headers = {"Authorization": Omit()}  # or the SDK would send its own beside one spelt otherwise
-    client._custom_headers = {**headers, **spec.headers}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
+    client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
+    # The SDK's own header stays out where there is no key, and beside one of the provider's, however that is spelt.
+    sends_key = api_key and "authorization" not in map(str.lower, spec.headers)
+    headers: dict[str, str | Omit] = {**({} if sends_key else {"Authorization": Omit()}), **spec.headers}
     try:
-        yield Endpoint(spec, client, redactor([spec.api_key, *spec.secrets]))
+        yield Endpoint(spec, client, headers, redactor([spec.api_key, *spec.secrets]))
     finally:
         with anyio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
             await client.close()
@@ -102,9 +102,12 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
 class Endpoint:
     """See the module; made by `open_endpoint`. `redact` takes the key and secret headers out of a text."""
 
-    def __init__(self, spec: ModelSpec, client: "AsyncOpenAI", redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, spec: ModelSpec, client: "AsyncOpenAI", headers: "Mapping[str, str | Omit]", redact: Callable[[str], str]
+    ) -> None:
         self.redact = redact
         self._client = client
+        self._headers = headers
         self._attempt_timeout_s = spec.attempt_timeout_s
 
     async def post(self, path: "WirePath", body: dict[str, Any]) -> Answer:
@@ -138,10 +141,12 @@ class Endpoint:
         parameters would be walked key by key, the whole conversation on every turn."""
         sending: Any
         if path == "responses":
-            sending = self._client.responses.with_streaming_response.create(extra_body=body)
+            sending = self._client.responses.with_streaming_response.create(
+                extra_headers=self._headers, extra_body=body
+            )
         else:
             create = self._client.chat.completions.with_streaming_response.create
-            sending = create(model=body["model"], messages=(), extra_body=body)
+            sending = create(model=body["model"], messages=(), extra_headers=self._headers, extra_body=body)
         async with sending as response:
             data = bytearray()
             async for chunk in response.iter_bytes():

@@ -103,8 +103,8 @@ def parse_model_name(text: str, configured: Collection[str] = ()) -> ModelName:
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
         hint = f"; did you mean {meant}?" if meant else ""
         msg = f"{what}: {_FORM}; providers are {', '.join(known)}{hint}"
-        if slash and not near:
-            msg += "; other OpenAI-compatible servers get a name in fbench.toml (see docs/models.md)"
+        if slash:
+            msg += "; other servers get a name in fbench.toml, see docs/models.md"
         raise UnknownNameError(msg)
     if not name:
         msg = f"the model name {text!r} lacks the part after the provider: {_FORM}."

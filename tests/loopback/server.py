@@ -107,7 +107,12 @@ class Answers:
         **more: Any,
     ) -> dict[str, Any]:
         """An answer of the Responses API as a document, its reasoning encrypted; anything in it may be replaced."""
-        thought = {"type": "reasoning", "id": f"rs_{reasoning}", "summary": [], "encrypted_content": reasoning}
+        thought: dict[str, Any] = {
+            "type": "reasoning",
+            "id": f"rs_{reasoning}",
+            "summary": [],
+            "encrypted_content": reasoning,
+        }
         part = {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
         said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
         output = [*([thought] if reasoning else []), *([said] if content is not None else []), *calls]
