@@ -1,5 +1,6 @@
 """Chat Completions on the wire: `POST {base_url}/chat/completions`, unstreamed."""
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ _SETTINGS = ("temperature", "top_p", "seed", "reasoning_effort")
 _MAY_GO = ("temperature", "top_p", "seed")
 """Settings a run can do without when the server refuses them. An effort is none: leaving it out would change the model
 that is measured, so its refusal stands."""
+
+
+_WANTS_REASONING = re.compile(rb"reasoning_content.*(passed back|missing|required)", re.DOTALL)
 
 
 class ChatWire:
@@ -67,7 +71,7 @@ class ChatWire:
             return "`max_completion_tokens` is sent from now on"
         # DeepSeek in thinking mode refuses a tool call's history without it, others refuse or ignore it:
         # https://api-docs.deepseek.com/guides/thinking_mode
-        if not self.keeps_reasoning and b"reasoning_content" in answer.body and b"passed back" in answer.body:
+        if not self.keeps_reasoning and _WANTS_REASONING.search(answer.body):
             self.keeps_reasoning = True
             self._messages.forget()
             return "`reasoning_content` is sent back from now on"

@@ -1,12 +1,13 @@
 """`fbench.toml`: what it says, what it refuses and in which words, and how a name becomes a server."""
 
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from fbench.engine.config import Config, load_config
+from fbench.engine.config import Config, Provider, load_config
 from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.models.access import make_spec
 from fbench.pricing.table import load_prices
@@ -174,3 +175,15 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     os.truncate(big, 2 << 20)
     with pytest.raises(UsageError, match="longer than"):
         load_config(big)
+
+
+def test_the_example_of_the_documentation_is_a_config(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    config = read(tmp_path, example)
+    environ = {"GATEWAY_KEY": "key-of-gateway", "GATEWAY_TOKEN": "token-of-gateway"}
+    spec = make_spec("gateway/org/model:7b", config, environ)
+    assert (spec.api, spec.context_window, spec.requests_per_minute) == ("responses", 131_072, 600)
+    assert set(spec.secrets) == set(environ.values())
+    documented = {key for key in Provider.model_fields if re.search(rf"\b{key}\b", example)}
+    assert documented == set(Provider.model_fields)

@@ -149,10 +149,17 @@ async def test_an_effort_the_model_does_not_take_is_a_lasting_refusal(loopback: 
     assert not caught.value.retryable
 
 
-async def test_reasoning_is_sent_back_only_to_a_server_that_wants_it(loopback: "LoopbackServer") -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+    ],
+)
+async def test_reasoning_is_sent_back_only_to_a_server_that_wants_it(loopback: "LoopbackServer", words: str) -> None:
     said = Message("assistant", "", (ToolCall("a", "bash", "{}"),), reasoning="Hm.")
     request = ModelRequest([said, Message("tool", "out", tool_call_id="a")])
-    loopback.plan(loopback.error(400, "The `reasoning_content` in the thinking mode must be passed back to the API."))
+    loopback.plan(loopback.error(400, words))
     async with open_model(ModelSpec("openai/m", loopback.url)) as model:
         with pytest.raises(AttemptFailed, match="sent back from now on") as caught:
             await model.complete(request)
