@@ -45,7 +45,8 @@ def provider_access(name: str, provider: Provider, environ: Mapping[str, str], *
             value = _look_up(text.removeprefix(FROM_ENVIRONMENT), environ, f"[providers.{name}] headers.{header}")
         headers[header] = value
         if is_reference or _SECRET_HEADER.search(header):
-            secrets += [value, *value.split()[1:]]  # also what follows a scheme, as in `Bearer TOKEN`
+            scheme, _, token = value.partition(" ")
+            secrets += [value, *([token] if scheme.isalpha() else [])]  # also the latter of `Bearer TOKEN`
     return Access(key, headers, tuple(secrets))
 
 

@@ -102,9 +102,8 @@ def parse_model_name(text: str, configured: Collection[str] = ()) -> ModelName:
         meant = f"{near[0]}/{name or 'NAME'}" if near else f"openai/{provider}" if provider and not slash else ""
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
         hint = f"; did you mean {meant}?" if meant else ""
-        msg = f"{what}: {_FORM}; providers are {', '.join(known)}{hint}"
-        if slash:
-            msg += "; other servers get a name in fbench.toml, see docs/models.md"
+        more = "; other servers get a name in fbench.toml (docs/models.md)" if slash else ""
+        msg = f"{what}: {_FORM}; providers are {', '.join(known)}{more}{hint}"
         raise UnknownNameError(msg)
     if not name:
         msg = f"the model name {text!r} lacks the part after the provider: {_FORM}."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fbench.engine.models.answers import Answer
 from fbench.engine.models.chat import ChatWire
-from fbench.engine.models.endpoint import DEFAULT_BASE_URL, Endpoint, open_endpoint
+from fbench.engine.models.endpoint import Endpoint, open_endpoint
 from fbench.engine.models.estimate import RequestMeter
 from fbench.engine.models.families import needs_responses
 from fbench.engine.models.names import ModelSpec, split_model_name
@@ -15,8 +15,6 @@ from fbench.engine.seams import AttemptFailed, ModelReply, ModelRequest, TokenEs
 
 if TYPE_CHECKING:
     from fbench.engine.models.wire import Wire
-
-__all__ = ["DEFAULT_BASE_URL", "OpenAIModel", "open_model", "uses_responses"]
 
 _ONLY_RESPONSES = b"v1/responses"
 """OpenAI's refusals name it where a model is served there only, or takes tools and an effort together there only."""

@@ -205,7 +205,7 @@ def _render(message: Message) -> list[Item]:
     if message.role == "assistant" and message.provider_items:
         return [dict(item) for item in message.provider_items]
     told = [_message_item(message.role, clean(message.content))]
-    if message.role == "assistant" and message.tool_calls:
+    if message.role == "assistant":  # an empty one is not repeated: what follows it says that it was empty
         return [*(told if message.content else []), *map(_call_item, message.tool_calls)]
     return told
 

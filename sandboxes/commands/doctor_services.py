@@ -49,7 +49,7 @@ async def look_at_key(environ: Mapping[str, str]) -> Finding:
 
 async def look_at_endpoint(base_url: str | None, environ: Mapping[str, str]) -> Finding:
     """Ask the endpoint for its models; without a base URL the provider's own, if there is a key for it."""
-    from fbench.engine.models.openai import DEFAULT_BASE_URL  # noqa: PLC0415 - one name, kept in one place
+    from fbench.engine.models.endpoint import DEFAULT_BASE_URL  # noqa: PLC0415 - one name, kept in one place
 
     key = environ.get("OPENAI_API_KEY", "").strip()
     if not base_url and not key:

@@ -131,6 +131,8 @@ async def test_reasoning_that_nothing_follows_is_not_sent_back(loopback: "Loopba
     loopback.plan(loopback.respond(None, reasoning="gAAAA", **cut))
     reply = await ask(loopback)
     assert (reply.content, reply.finish_reason, reply.provider_items) == ("", "length", ())
+    await ask(loopback, ModelRequest([Message("assistant", ""), Message("user", "Empty.")]))
+    assert [item["content"] for item in loopback.requests[1].json["input"]] == ["Empty."]
 
 
 @pytest.mark.parametrize(

@@ -256,3 +256,68 @@ def test_a_variable_that_holds_a_key_is_blanked_in_the_processs_own_environment(
     assert done.returncode == 0, done.stderr
     assert loopback.requests[0].headers["authorization"] == "Bearer plain-looking-key-1"
     assert loopback.requests[1].json["messages"][-1]["content"].strip() == "0"
+
+
+async def test_the_ledger_adds_up_to_what_a_server_of_responses_saw(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path, config: Path
+) -> None:
+    loopback.plan(
+        loopback.error(429, "slow down", retry_after="0"),
+        loopback.html(),
+        loopback.respond("", calls=[loopback.function_call("bash", {"command": "touch done.txt"}, "")]),
+        loopback.cut_json(),
+        loopback.reset(),
+        loopback.respond(status="failed", error={"code": "server_error", "message": "no"}, output=[], usage=None),
+        loopback.respond(
+            None,
+            status="incomplete",
+            incomplete_details={"reason": "max_output_tokens"},
+            calls=[loopback.function_call("bash", '{"command": "tou')],
+        ),
+        loopback.respond(None, calls=[loopback.function_call("submit", {})]),
+    )
+    result, folder = await run(make_task(), tmp_path, "mine/thinker", config)
+    assert (result.status, result.end_reason, result.passed, result.turns) == ("completed", "submitted", True, 3)
+    lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    assert len(lines) == len(loopback.requests) == 8
+    assert (result.tokens.input, result.tokens.output) == loopback.tokens_served()
+    assert loopback.requests[-1].json["input"][-2]["arguments"] == "{}"
+
+
+async def test_a_conversation_moves_to_the_other_api_when_the_server_asks_for_it(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    words = "Function tools with reasoning_effort are not supported in /v1/chat/completions. Use /v1/responses."
+    loopback.plan(
+        loopback.say("I look.", tool_calls=[loopback.call("bash", {"command": "touch done.txt"}, "call_a")]),
+        loopback.error(400, words),
+        loopback.respond(None, calls=[loopback.function_call("submit", {}, "call_b")]),
+    )
+    result, folder = await run(make_task(), tmp_path, "openai/m", None, base_url=loopback.url, reasoning_effort="low")
+    assert (result.status, result.passed) == ("completed", True)
+    assert [request.path for request in loopback.requests] == [
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+        "/v1/responses",
+    ]
+    assert loopback.requests[2].json["input"][2:] == [
+        {"type": "message", "role": "assistant", "content": "I look."},
+        {"type": "function_call", "call_id": "call_a", "name": "bash", "arguments": '{"command": "touch done.txt"}'},
+        {
+            "type": "function_call_output",
+            "call_id": "call_a",
+            "output": loopback.requests[1].json["messages"][-1]["content"],
+        },
+    ]
+    assert "the Responses API is asked from now on" in (folder / "transcript.jsonl").read_text()
+
+
+async def test_base_url_wins_over_the_address_of_a_provider(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    file = tmp_path / "fbench.toml"
+    file.write_text('[providers.mine]\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "MINE_KEY"\n')
+    loopback.plan(loopback.submit())
+    result, _ = await run(make_task(), tmp_path, "mine/m", file, base_url=loopback.url)
+    assert result.status == "completed"
+    assert loopback.requests[0].headers["authorization"] == f"Bearer {KEY}"
