@@ -82,11 +82,14 @@ class Engine:
         return self._group
 
     def _limiter(self, model: "ModelSpec") -> "EndpointLimiter":
-        """The limiter of a model's endpoint, one for each address and key."""
-        from fbench.engine.models.limits import EndpointLimiter  # noqa: PLC0415 - late, see run
+        """The limiter of a model's endpoint, one for each address and key; of several rates the smallest hold."""
+        from fbench.engine.models.limits import EndpointLimiter, EndpointRates  # noqa: PLC0415 - late, see run
 
         endpoint = (model.full_name.partition("/")[0], model.base_url, model.api_key)
-        return self._limiters.setdefault(endpoint, EndpointLimiter())
+        limiter = self._limiters.setdefault(endpoint, EndpointLimiter())
+        rates = EndpointRates(model.requests_per_minute, model.tokens_per_minute, model.max_concurrency)
+        limiter.rates = limiter.rates.tightened(rates)
+        return limiter
 
     async def _index(self, runs_dir: Path, group: "TaskGroup") -> "Index":
         """The index of a runs folder, opened once; its writer lives in the engine's own task group."""

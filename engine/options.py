@@ -24,13 +24,17 @@ DEFAULT_MODEL_WAIT_S = 600.0
 """Patience with a server that refuses or fails, seconds for one call: long enough for a minute-long rate limit to
 pass several times, short enough that an unattended suite ends."""
 
+DEFAULT_EFFORT = "default"
+"""Unsets the manifest's reasoning effort. `none` does not: it is an effort that servers know."""
+
 
 class RunOptions(BaseModel):
     """One run; the command line's option names with underscores. None means: as the manifest says.
 
     `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
     environment when the run starts. `image_map` gives for an image that a task names the one to use in its place.
-    `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars.
+    `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars. `config` is a fbench.toml; without one none is
+    read, for only the command line looks into the working folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,13 +45,18 @@ class RunOptions(BaseModel):
     runs_dir: Path = DEFAULT_RUNS_DIR
     base_url: str | None = None
     api_key: SecretStr | None = None
+    config: Path | None = None
     max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_tool_calls: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_wall_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Lifted | None = None
     max_cost: Annotated[Decimal, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | Lifted | None = None
     max_turns: Annotated[int, Field(gt=0)] | Lifted | None = None
     max_model_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted = DEFAULT_MODEL_WAIT_S
-    seed: int | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Lifted | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | Lifted | None = None
+    seed: int | Lifted | None = None
+    reasoning_effort: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    max_output_tokens: Annotated[int, Field(gt=0)] | None = None
     prices: Path | None = None
     image_map: Mapping[str, str] = Field(default_factory=dict)
     attempt: Annotated[int, Field(ge=1)] = 1
@@ -89,7 +98,19 @@ def resolve_manifest(manifest: TaskManifest, options: RunOptions) -> TaskManifes
         },
     )
     agent = _over(manifest.agent, Agent, {"max_turns": options.max_turns})
-    model = _over(manifest.model, ModelSettings, {"seed": options.seed})
+    model = _over(
+        manifest.model,
+        ModelSettings,
+        {
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": options.seed,
+            "max_output_tokens": options.max_output_tokens,
+        },
+    )
+    if options.reasoning_effort is not None:
+        effort = None if options.reasoning_effort == DEFAULT_EFFORT else options.reasoning_effort
+        model = model.model_copy(update={"reasoning_effort": effort})
     return manifest.model_copy(update={"budget": budget, "agent": agent, "model": model})
 
 

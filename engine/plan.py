@@ -48,12 +48,16 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     Raises:
         UsageError, TaskError, PricingError: the run cannot be made as asked; each owns its exit code.
     """
-    from fbench.engine.models.names import ModelSpec, parse_model_name  # noqa: PLC0415 - late: only a run needs them
+    from fbench.engine.config import Config, load_config  # noqa: PLC0415 - late: only a run needs them
+    from fbench.engine.models.access import make_spec  # noqa: PLC0415
+    from fbench.engine.models.names import parse_model_name  # noqa: PLC0415
+    from fbench.engine.models.settings import fit_settings  # noqa: PLC0415
     from fbench.pricing.table import load_prices  # noqa: PLC0415
     from fbench.tasks.find import find_task  # noqa: PLC0415
     from fbench.tasks.loading import load_task  # noqa: PLC0415
 
-    model_name = parse_model_name(options.model)
+    config = Config() if options.config is None else load_config(options.config)
+    model_name = parse_model_name(options.model, config.providers)
     task = load_task(find_task(str(options.task)))
     manifest = resolve_manifest(task.manifest, options)
     if unsupported := load_part("unsupported_checks")(manifest):
@@ -64,7 +68,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
 
     is_free = model_name.provider in {"fake", "replay"}
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
-    price = None if is_free else load_prices(user_prices).models.get(options.model)
+    price = None if is_free else config.price_over(load_prices(user_prices), model_name.provider, model_name.name)
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
 
     choice = await load_part("choose_sandbox")(
@@ -73,23 +77,28 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     if choice.warning:
         warnings.append(choice.warning)
 
-    api_key = options.api_key.get_secret_value() if options.api_key else environ.get("OPENAI_API_KEY") or None
+    model = make_spec(
+        options.model,
+        config,
+        environ,
+        base_url=options.base_url,
+        api_key=options.api_key.get_secret_value() if options.api_key else None,
+        task=task,
+        style=manifest.tools.style,
+    )
+    if not is_free:
+        manifest, unsent = fit_settings(manifest, model, options)
+        warnings += unsent
     return RunPlan(
         options=options,
         task=task,
         manifest=manifest,
-        model=ModelSpec(
-            full_name=options.model,
-            base_url=options.base_url or environ.get("OPENAI_BASE_URL") or None,
-            api_key=api_key,
-            task=task,
-            style=manifest.tools.style,
-        ),
+        model=model,
         sandbox=choice.kind,
         price=price,
         has_cost=is_free or price is not None,
         tools=tools,
-        secrets=(api_key,) if api_key else (),
+        secrets=(*([model.api_key] if model.api_key else []), *model.secrets),
         warnings=tuple(warnings),
     )
 

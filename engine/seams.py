@@ -191,13 +191,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation, in the words of Chat Completions."""
+    """One message of a conversation, in the words of Chat Completions.
+
+    `provider_items` are a reply's, JSON that only its own wire format reads; they stand for the whole message there.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning: str | None = None
+    provider_items: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """One answer. `usage` is None when the server sent none that makes sense; `usage_raw` is what it sent."""
+    """One answer. `usage` is None when the server sent none that makes sense; `usage_raw` is what it sent.
+
+    `provider_items` is what the next request carries for this answer where that is more than its text and calls
+    (encrypted reasoning, for one): JSON, empty for most servers. It goes into the conversation, not the transcript.
+    """
 
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -255,6 +263,7 @@ class ModelReply:
     model_answered: str | None = None
     finish_reason: str | None = None
     http_status: int | None = None
+    provider_items: tuple[Mapping[str, Any], ...] = ()
 
 
 class AttemptFailed(Exception):

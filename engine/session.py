@@ -142,7 +142,15 @@ class Session:
         except PurseEmpty:
             await parts.budget.end("suite_cost")
         reply, usage = done.reply, done.usage
-        self.say(Message("assistant", reply.content, tool_calls=reply.tool_calls, reasoning=reply.reasoning))
+        self.say(
+            Message(
+                "assistant",
+                reply.content,
+                tool_calls=reply.tool_calls,
+                reasoning=reply.reasoning,
+                provider_items=reply.provider_items,
+            )
+        )
         tokens = usage.input + usage.cache_read + usage.cache_write + usage.output
         await parts.budget.settle_model_call(tokens, done.cost_usd)
         spent = None if done.cost_usd is None else parts.budget.cost_usd

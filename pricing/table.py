@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fbench.pricing.files import FREE_PROVIDERS, SCHEMA_VERSION, PriceFile, read_document
-from fbench.pricing.rates import Frozen, LongContext, Price, Rates, Tariff
+from fbench.pricing.rates import DatedPrice, Frozen, LongContext, Price, Rates, Tariff
 from fbench.pricing.reading import parse_yaml, read_yaml
 
 __all__ = ["BUILT_IN", "FREE_PROVIDERS", "SCHEMA_VERSION", "LongContext", "Price", "PriceTable", "Rates", "load_prices"]
@@ -51,6 +51,11 @@ class PricedModel:
     name: str
     tariff: Tariff
     source: PriceSource
+
+    @classmethod
+    def fixed(cls, name: str, price: Price, source: PriceSource) -> Self:
+        """A model whose price never changes."""
+        return cls(name, Tariff(entries=(DatedPrice(**dict(price)),)), source)
 
     @property
     def price(self) -> Price:

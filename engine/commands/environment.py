@@ -5,13 +5,14 @@ with. Python keeps its own copy in `os.environ`, so the block itself can be blan
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 _SECRET = re.compile(rb"[^=]*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)[^=]*=", re.IGNORECASE)
 
 
-def blank_secrets_in_proc() -> int:
-    """Overwrite values of secret-looking variables in this process's initial environment block.
+def blank_secrets_in_proc(also: Collection[str] = ()) -> int:
+    """Overwrite values of secret-looking variables, and of `also`, in this process's initial environment block.
 
     Returns how many; 0 where there is no /proc or the block is not where the kernel says. `os.environ` stays as it is.
     """
@@ -24,7 +25,7 @@ def blank_secrets_in_proc() -> int:
     hits = [
         (offset + match.end(), len(entry) - match.end())
         for offset, entry in _entries(block)
-        if (match := _SECRET.match(entry)) and len(entry) > match.end()
+        if (match := _SECRET.match(entry) or _named(entry, also)) and len(entry) > match.end()
     ]
     if not hits or end - start < len(block):
         return 0
@@ -35,6 +36,11 @@ def blank_secrets_in_proc() -> int:
     for offset, length in hits:
         ctypes.memset(start + offset, ord("x"), length)
     return len(hits)
+
+
+def _named(entry: bytes, names: Collection[str]) -> re.Match[bytes] | None:
+    match = re.match(rb"[^=]*=", entry)
+    return match if match and match[0][:-1].decode(errors="replace") in names else None
 
 
 def _entries(block: bytes) -> list[tuple[int, bytes]]:

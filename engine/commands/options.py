@@ -63,8 +63,21 @@ def option(name: str, *more: str, **settings: Any) -> Callable[[Decorated], Deco
     return click.option(name, *more, envvar=variable, show_envvar=True, **settings)
 
 
+def find_config(given: Path | None) -> Path | None:
+    """The fbench.toml to use: the one given, else that of the working folder if there is one."""
+    from fbench.engine.config import CONFIG_FILE  # noqa: PLC0415 - late: the root's help must stay cheap
+
+    default = Path(CONFIG_FILE)
+    return given or (default if default.exists() else None)
+
+
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 quiet_option = option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+config_option = option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Model servers by name [default: ./fbench.toml, if there is one].",
+)
 runs_dir_option = option(
     "--runs-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders lie [default: ./runs]."
 )

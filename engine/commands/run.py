@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbench.engine.commands.options import Dollars, Number, OrNone, json_option, option, quiet_option, runs_dir_option
+from fbench.engine.commands.options import (
+    Dollars,
+    Number,
+    OrNone,
+    config_option,
+    find_config,
+    json_option,
+    option,
+    quiet_option,
+    runs_dir_option,
+)
 from fbench.engine.commands.progress import shorten
 
 if TYPE_CHECKING:
@@ -24,12 +34,13 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
 
 @click.command()
 @option("--task", required=True, help="A task's folder, or a built-in task's id.")
-@option("--model", required=True, help="openai/NAME, fake/oracle, fake/nop or fake/script:FILE.")
+@option("--model", required=True, help="openai/NAME, PROVIDER/NAME, fake/oracle, fake/nop or fake/script:FILE.")
 @option(
     "--sandbox", type=click.Choice(["auto", "docker", "bubblewrap", "local"]), help="Where tools run [default: auto]."
 )
 @runs_dir_option
 @option("--base-url", help="The model server's address, up to and with /v1; OPENAI_BASE_URL is read too.")
+@config_option
 @option("--max-tokens", type=_COUNT, help="Cap on input and output tokens.")
 @option("--max-tool-calls", type=_COUNT, help="Cap on tool calls.")
 @option("--max-wall-time", type=_SECONDS, help="Cap on wall time, seconds.")
@@ -40,7 +51,11 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
     type=OrNone(Number(min=0)),
     help="Patience for one model call, seconds [default: 600].",
 )
-@option("--seed", type=int, help="Sent to the model and recorded.")
+@option("--temperature", type=OrNone(Number(min=0)), help="Sent to the model.")
+@option("--top-p", type=OrNone(Number(0, 1, min_open=True)), help="Sent to the model.")
+@option("--seed", type=OrNone(click.INT), help="Sent to the model and recorded.")
+@option("--reasoning-effort", metavar="EFFORT", help="Sent to the model; `default` leaves it to the server.")
+@option("--max-output-tokens", type=click.IntRange(min=1), help="Cap on one answer, reasoning included.")
 @option(
     "--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your prices, over the built-in."
 )
@@ -61,9 +76,10 @@ def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -
     from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415 - late: help stays cheap
     from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
 
-    blank_secrets_in_proc()
     log_to_stderr(quiet=quiet)
-    finished, code = _execute(_options(given), quiet=quiet)
+    options = _options(given)
+    blank_secrets_in_proc(_secret_variables(options))
+    finished, code = _execute(options, quiet=quiet)
     if finished is not None:
         if as_json:
             document = {**finished.result.to_json(), "folder": str(finished.folder)}
@@ -89,7 +105,7 @@ def _options(given: dict[str, Any]) -> "RunOptions":
     from fbench.engine.errors import UsageError  # noqa: PLC0415
     from fbench.engine.options import RunOptions, parse_image_map  # noqa: PLC0415
 
-    given = {**given, "image_map": parse_image_map(given["image_map"])}
+    given = {**given, "image_map": parse_image_map(given["image_map"]), "config": find_config(given["config"])}
     try:
         return RunOptions.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -97,6 +113,14 @@ def _options(given: dict[str, Any]) -> "RunOptions":
         problems = "; ".join(f"--{name.replace('_', '-')}: {said}" for name, said in first.items())
         msg = f"{problems}; see `fbench run --help`"
         raise UsageError(msg) from error
+
+
+def _secret_variables(options: "RunOptions") -> "frozenset[str]":
+    """The variables that fbench.toml takes keys and header values from, whatever they are called."""
+    from fbench.engine.config import load_config  # noqa: PLC0415 - late: help stays cheap
+
+    providers = load_config(options.config).providers.values() if options.config else ()
+    return frozenset(name for provider in providers for name in provider.variables())
 
 
 def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunFinished | None, int | None]":

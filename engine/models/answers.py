@@ -1,24 +1,22 @@
-"""What a Chat Completions server answered, read without trust: a ModelReply, or why the attempt failed.
+"""Answers of model servers, read without trust: what every wire format needs, and why an attempt failed.
 
-Whatever the bytes hold, these functions return a reply or an AttemptFailed; nothing else is ever raised.
+Whatever the bytes hold, these functions return a value or raise an AttemptFailed; nothing else is ever raised.
 """
 
 import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fbench.engine.seams import AttemptFailed, ModelReply, ToolCall, Usage
+from fbench.engine.seams import AttemptFailed
 
 EXCERPT_LENGTH = 300
-MOST_TOKENS = 10**9
-"""No context is that long: a larger count is nonsense and no usage at all."""
 MOST_RETRY_AFTER_S = 10.0**9
 MOST_CALL_ID = 256
 
@@ -30,7 +28,7 @@ _QUOTA_CODE = "insufficient_quota"
 _USAGE_RAW_LIMIT = 16_384
 _TEXT_PARTS = (None, "text", "output_text", "refusal")  # no set: what is sent may not be hashable
 _STATUS_ADVICE: Mapping[int, str] = {
-    401: "check the API key (OPENAI_API_KEY)",
+    401: "check the API key: OPENAI_API_KEY, or what `api_key_env` of the provider names",
     403: "check what the API key may use",
     404: "check the base URL (it usually ends in /v1) and the model's name",
 }
@@ -42,64 +40,6 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def read_reply(answer: Answer, *, taken_ids: Collection[str] = (), redact: Callable[[str], str] = str) -> ModelReply:
-    """The model's reply in `answer`.
-
-    Missing, empty and repeated call ids (also those in `taken_ids`) are replaced by ours. Lone surrogates become
-    U+FFFD. `redact` is applied to excerpts before they are cut.
-
-    Raises:
-        AttemptFailed: the answer holds no reply.
-    """
-    if not 200 <= answer.status < 300:  # noqa: PLR2004 - the class of success
-        raise _refusal(answer, redact)
-    document = _parse(answer, redact)
-    choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        error = _error_words(document)
-        why = f"an error in the body: {error}" if error else _choices_fault(choices, choice)
-        raise _malformed(answer, why, redact)
-    usage_raw = document.get("usage")
-    model = document.get("model")
-    finish = choice.get("finish_reason") if isinstance(choice, dict) else None
-    content = _text(message.get("content")) or _text(message.get("refusal"))
-    return ModelReply(
-        content=content,
-        tool_calls=_tool_calls(message, taken_ids),
-        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")) or None,
-        usage=read_usage(usage_raw),
-        usage_raw=_storable(usage_raw),
-        model_answered=clean(model)[:EXCERPT_LENGTH] if isinstance(model, str) else None,
-        finish_reason=clean(finish)[:EXCERPT_LENGTH] if isinstance(finish, str) else None,
-        http_status=answer.status,
-    )
-
-
-def read_usage(raw: object) -> Usage | None:
-    """Disjoint counts out of a `usage` object, or None when it makes no sense.
-
-    >>> read_usage({"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}})
-    Usage(input=6, cache_read=4, cache_write=0, output=3, reasoning=0)
-    >>> read_usage({"prompt_tokens": -1, "completion_tokens": 3}) is None
-    True
-    """
-    if not isinstance(raw, dict):
-        return None
-    prompt, output = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
-    total = _count(raw.get("total_tokens"))
-    if prompt is None and raw.get("prompt_tokens") is None and total is not None and output is not None:
-        prompt = total - output if total >= output else None
-    if output is None and raw.get("completion_tokens") is None and total is not None and prompt is not None:
-        output = total - prompt if total >= prompt else None
-    if prompt is None or output is None:
-        return None
-    cached = min(_detail(raw, "prompt_tokens_details", "cached_tokens"), prompt)
-    reasoning = min(_detail(raw, "completion_tokens_details", "reasoning_tokens"), output)
-    return Usage(input=prompt - cached, cache_read=cached, output=output, reasoning=reasoning)
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
@@ -139,9 +79,24 @@ def new_call_id() -> str:
     return f"call_{secrets.token_hex(8)}"
 
 
-def _parse(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
+def call_id_of(given: object, seen: set[str]) -> str:
+    """`given`, or one of ours where it is missing, empty, too long or in `seen`, which it joins."""
+    usable = isinstance(given, str) and given.strip() and len(given) <= MOST_CALL_ID and clean(given) not in seen
+    call_id = clean(str(given)) if usable else new_call_id()
+    seen.add(call_id)
+    return call_id
+
+
+def parse_document(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
+    """The JSON object a successful answer holds. `redact` is applied to excerpts before they are cut.
+
+    Raises:
+        AttemptFailed: the status is no success, or the body is no JSON object.
+    """
+    if not 200 <= answer.status < 300:  # noqa: PLR2004 - the class of success
+        raise _refusal(answer, redact)
     if not answer.body.strip():
-        raise _malformed(answer, "an empty body", redact)
+        raise malformed(answer, "an empty body", redact)
     try:
         document = json.loads(
             answer.body.decode("utf-8-sig", "replace"),
@@ -153,13 +108,14 @@ def _parse(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
         kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
         looks_html = "html" in kind or answer.body.lstrip()[:1] == b"<"
         why = "HTML instead of JSON" if looks_html else f"a body that is not JSON ({type(error).__name__}: {error})"
-        raise _malformed(answer, why, redact) from None
+        raise malformed(answer, why, redact) from None
     if not isinstance(document, dict):
-        raise _malformed(answer, f"JSON that is no object but {_kind(document)}", redact)
+        raise malformed(answer, f"JSON that is no object but {kind_of(document)}", redact)
     return document
 
 
-def _malformed(answer: Answer, why: str, redact: Callable[[str], str]) -> AttemptFailed:
+def malformed(answer: Answer, why: str, redact: Callable[[str], str]) -> AttemptFailed:
+    """The failure that a success without a usable answer stands for; asking again may help."""
     body = excerpt(_decode(answer.body), redact)
     message = f"HTTP {answer.status} with {excerpt(why, redact)}" + (f": {body}" if body else "")
     return AttemptFailed(
@@ -172,7 +128,7 @@ def _refusal(answer: Answer, redact: Callable[[str], str]) -> AttemptFailed:
     status, document = answer.status, None
     with suppress(ValueError, RecursionError):  # what is no JSON is quoted as it stands
         document = json.loads(answer.body.decode("utf-8-sig", "replace"))
-    words = excerpt(_error_words(document) or _decode(answer.body), redact)
+    words = excerpt(error_words(document) or _decode(answer.body), redact)
     parts = [f"HTTP {status} {_phrase(status)}".strip()]
     if 300 <= status < 400:  # noqa: PLR2004 - redirections
         where = excerpt(answer.headers.get("location", ""), redact) or "nowhere"
@@ -197,7 +153,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _error_words(document: object) -> str:
+def error_words(document: object) -> str:
     """What the usual error bodies say, "" where there is nothing of the kind."""
     if not isinstance(document, dict):
         return ""
@@ -213,50 +169,19 @@ def _has_code(document: object, code: str) -> bool:
     return isinstance(error, dict) and code in (error.get("code"), error.get("type"))
 
 
-def _choices_fault(choices: object, choice: object) -> str:
-    if not isinstance(choices, list):
-        return f"`choices` that is {_kind(choices)}"
-    if not choices:
-        return "empty `choices`"
-    return "a choice without a message" if isinstance(choice, dict) else f"a choice that is {_kind(choice)}"
+def short_text(value: object) -> str | None:
+    """A name or a word of a server, bounded; None for anything but a text."""
+    return clean(value)[:EXCERPT_LENGTH] if isinstance(value, str) else None
 
 
-def _tool_calls(message: dict[str, Any], taken_ids: Collection[str]) -> tuple[ToolCall, ...]:
-    asked = message.get("tool_calls")
-    if isinstance(asked, dict):
-        asked = [asked]
-    if not isinstance(asked, list) or not asked:
-        legacy = message.get("function_call")
-        asked = [{"function": legacy}] if isinstance(legacy, dict) else []
-    calls: list[ToolCall] = []
-    seen = set(taken_ids)
-    for item in asked:
-        if not isinstance(item, dict):
-            continue
-        function = item.get("function")
-        function = function if isinstance(function, dict) else item
-        given = item.get("id")
-        usable = isinstance(given, str) and given.strip() and len(given) <= MOST_CALL_ID and clean(given) not in seen
-        call_id = clean(str(given)) if usable else new_call_id()
-        seen.add(call_id)
-        name = function.get("name")
-        name = clean(name).strip() if isinstance(name, str) else ""
-        calls.append(
-            ToolCall(
-                call_id, clean(name).strip() if isinstance(name, str) else "", _arguments(function.get("arguments"))
-            )
-        )
-    return tuple(calls)
-
-
-def _arguments(value: object) -> str:
+def arguments_text(value: object) -> str:
     """Arguments as text: an object is accepted, nothing at all means no arguments."""
     if isinstance(value, str):
         return clean(value) if value.strip() else "{}"
     return "{}" if value is None else clean(_dump(value))
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Text of a content that is a string, a list of parts, or nothing."""
     if isinstance(value, str):
         return clean(value)
@@ -274,22 +199,6 @@ def _text(value: object) -> str:
     return clean("".join(texts))
 
 
-def _count(value: object) -> int | None:
-    """A count of tokens: whole, not negative, thinkable; also as a float or in digits."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MOST_TOKENS)):
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= MOST_TOKENS else None
-
-
-def _detail(raw: dict[str, Any], group: str, name: str) -> int:
-    details = raw.get(group)
-    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
-
-
 def _seconds(text: str) -> float | None:
     try:
         value = float(text)
@@ -303,7 +212,7 @@ def _finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _storable(value: object) -> Any:  # noqa: ANN401 - JSON
+def storable(value: object) -> Any:  # noqa: ANN401 - JSON
     """`value` as it may stand in a ledger line: bounded, and free of lone surrogates."""
     if value is None:
         return None
@@ -320,7 +229,8 @@ def _dump(value: object) -> str:
         return "{}"
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """A JSON value's kind in words."""
     names: dict[type, str] = {str: "a text", list: "a list", dict: "an object", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 

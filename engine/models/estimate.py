@@ -95,14 +95,14 @@ class RequestMeter:
         work on bytes, and what the server has counted is known."""
         return self._tokens + self._uncounted * (BYTES_PER_TOKEN - 1)
 
-    def observe(self, request: "ModelRequest", usage: "Usage") -> None:
-        """What the server counted for `request` and its answer; reasoning is not sent again."""
+    def observe(self, request: "ModelRequest", usage: "Usage", *, keeps_reasoning: bool = False) -> None:
+        """What the server counted for `request` and its answer, whose reasoning is only sent again if it is kept."""
         self._tools = tuple(request.tools)
         self._tokens = usage.input + usage.cache_read + usage.cache_write
         self._uncounted = 0
         self._counted = len(request.messages)
         self._last = request.messages[-1] if request.messages else None
-        self._answer_tokens = usage.output - usage.reasoning
+        self._answer_tokens = usage.output if keeps_reasoning else usage.output - usage.reasoning
 
     def _continues(self, request: "ModelRequest") -> bool:
         """Whether `request` is the counted conversation with messages added."""

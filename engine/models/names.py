@@ -1,7 +1,7 @@
 """Models by name: `provider/name`, our providers as dotted names, those of other packages as entry points."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -12,6 +12,7 @@ from fbench.engine.errors import UnknownNameError
 from fbench.engine.registry import import_dotted
 
 if TYPE_CHECKING:
+    from fbench.engine.models.wire import Api
     from fbench.engine.seams import Model
     from fbench.tasks.loading import LoadedTask
 
@@ -50,6 +51,13 @@ class ModelSpec:
     Attributes:
         base_url: of an OpenAI-compatible server, with its `/v1`; None is the provider's own.
         api_key: None where none is set.
+        key_variable: the environment variable the key is looked up in, for error texts.
+        headers: sent with every request, environment already filled in.
+        secrets: texts besides the key that no error may show: what headers hold.
+        is_configured: the provider is one of fbench.toml; it speaks OpenAI's API, and without a key none is sent.
+        api: the wire format fbench.toml asks for; None lets the model's name, then the server, decide.
+        context_window: tokens, None where it is not known.
+        requests_per_minute, tokens_per_minute, max_concurrency: what fbench.toml grants one endpoint; None is no limit.
         task: the task at hand; only `fake/oracle` looks at it.
         style: the manifest's `tools.style`; in `json_text` the fakes write their calls as text.
         attempt_timeout_s: the longest one HTTP attempt may take.
@@ -58,13 +66,28 @@ class ModelSpec:
     full_name: str
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    key_variable: str = "OPENAI_API_KEY"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    is_configured: bool = False
+    api: "Api | None" = None
+    context_window: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
     task: "LoadedTask | None" = None
     style: str = "native"
     attempt_timeout_s: float = DEFAULT_ATTEMPT_TIMEOUT_S
 
 
-def parse_model_name(text: str) -> ModelName:
-    """The parts of a model's name.
+def split_model_name(text: str) -> tuple[str, str]:
+    """What stands before and after the first slash; nothing is checked."""
+    provider, _, name = text.strip().partition("/")
+    return provider, name
+
+
+def parse_model_name(text: str, configured: Collection[str] = ()) -> ModelName:
+    """The parts of a model's name; `configured` are the providers of fbench.toml.
 
     >>> parse_model_name("openai/gpt-4o")
     ModelName(provider='openai', name='gpt-4o', full='openai/gpt-4o')
@@ -73,13 +96,14 @@ def parse_model_name(text: str) -> ModelName:
         UnknownNameError: there is no such provider, or a part is missing; the text says what is legal.
     """
     provider, slash, name = text.strip().partition("/")
-    known = sorted({*PROVIDERS, *_outside_providers()})
+    known = sorted({*PROVIDERS, *_outside_providers(), *configured})
     if provider not in known:
         near = difflib.get_close_matches(provider, known, n=1)
         meant = f"{near[0]}/{name or 'NAME'}" if near else f"openai/{provider}" if provider and not slash else ""
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
         hint = f"; did you mean {meant}?" if meant else ""
-        msg = f"{what}: {_FORM}; providers are {', '.join(known)}{hint}"
+        more = "; other servers get a name in fbench.toml (docs/models.md)" if slash else ""
+        msg = f"{what}: {_FORM}; providers are {', '.join(known)}{more}{hint}"
         raise UnknownNameError(msg)
     if not name:
         msg = f"the model name {text!r} lacks the part after the provider: {_FORM}."
@@ -94,7 +118,7 @@ def open_model(spec: ModelSpec) -> AbstractAsyncContextManager["Model"]:
         UnknownNameError: nothing answers to `spec.full_name`.
         UsageError: raised on entering, when the model cannot be used as asked (no key, no solution, a broken script).
     """
-    provider = parse_model_name(spec.full_name).provider
+    provider = "openai" if spec.is_configured else parse_model_name(spec.full_name).provider
     if dotted := PROVIDERS.get(provider):
         factory: Any = import_dotted(dotted)
     else:

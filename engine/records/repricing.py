@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fbench.engine.errors import UnknownNameError
-from fbench.engine.models.answers import read_usage
+from fbench.engine.models.usage import read_usage
 from fbench.engine.records.ledger import LedgerLine, LedgerTokens, LedgerUnreadable, read_ledger
 from fbench.engine.records.reading import (
     SUITE_RUN_ID,

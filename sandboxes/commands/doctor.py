@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbench.engine.commands.options import json_option, runs_dir_option
+from fbench.engine.commands.options import config_option, find_config, json_option, runs_dir_option
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="The OpenAI-compatible server to ask for its models, with its /v1.",
 )
+@config_option
 @runs_dir_option
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, base_url: str | None, runs_dir: Path | None, *, as_json: bool) -> None:
+def doctor(
+    ctx: click.Context, base_url: str | None, config: Path | None, runs_dir: Path | None, *, as_json: bool
+) -> None:
     """Say what this machine can do. Exit code 1 when something is configured but broken."""
     import anyio  # noqa: PLC0415 - late, as all below: `fbench --help` stays cheap
 
@@ -34,7 +37,7 @@ def doctor(ctx: click.Context, base_url: str | None, runs_dir: Path | None, *, a
     folder = runs_dir or DEFAULT_RUNS_DIR
 
     async def look() -> "list[Finding]":
-        return await examine(base_url, folder)
+        return await examine(base_url, folder, find_config(config))
 
     findings = anyio.run(look)
     has_fault = any(finding.status == "fault" for finding in findings)
@@ -46,7 +49,7 @@ def doctor(ctx: click.Context, base_url: str | None, runs_dir: Path | None, *, a
     ctx.exit(1 if has_fault else 0)
 
 
-async def examine(base_url: str | None, runs_dir: Path) -> "list[Finding]":
+async def examine(base_url: str | None, runs_dir: Path, config: Path | None = None) -> "list[Finding]":
     """Everything doctor looks at, in a fixed order; what waits for others is looked at together."""
     import anyio  # noqa: PLC0415 - late: `fbench --help` stays cheap
 
@@ -65,6 +68,7 @@ async def examine(base_url: str | None, runs_dir: Path) -> "list[Finding]":
         machine.look_at_limits,
         lambda: services.look_at_key(os.environ),
         lambda: services.look_at_endpoint(base_url, os.environ),
+        *services.looks_at_providers(config, os.environ),
         lambda: machine.look_at_disk("runs folder", runs_dir),
         machine.look_at_temporary_disk,
         machine.look_at_mle,

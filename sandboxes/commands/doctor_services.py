@@ -1,17 +1,22 @@
-"""What doctor asks of models: the key, and the endpoint that serves them."""
+"""What doctor asks of models: the key, the endpoint that serves them, and the providers of a fbench.toml."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
+from fbench.engine.errors import UsageError
 from fbench.sandboxes.commands.doctor_machine import Finding
 
 if TYPE_CHECKING:
     import httpx
+
+    from fbench.engine.config import Provider
 
 PATIENCE_S = 10.0
 """For one answer: a local engine takes milliseconds, a far endpoint a second or two."""
@@ -19,6 +24,7 @@ PATIENCE_S = 10.0
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MODELS_SHOWN = 5
 
+_KEY_VARIABLE = "OPENAI_API_KEY"
 _SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -43,7 +49,7 @@ async def look_at_key(environ: Mapping[str, str]) -> Finding:
 
 async def look_at_endpoint(base_url: str | None, environ: Mapping[str, str]) -> Finding:
     """Ask the endpoint for its models; without a base URL the provider's own, if there is a key for it."""
-    from fbench.engine.models.openai import DEFAULT_BASE_URL  # noqa: PLC0415 - one name, kept in one place
+    from fbench.engine.models.endpoint import DEFAULT_BASE_URL  # noqa: PLC0415 - one name, kept in one place
 
     key = environ.get("OPENAI_API_KEY", "").strip()
     if not base_url and not key:
@@ -51,26 +57,70 @@ async def look_at_endpoint(base_url: str | None, environ: Mapping[str, str]) -> 
         return Finding(name="endpoint", status="missing", detail="none configured, none asked", advice=advice)
     if key and not _SENDABLE_KEY.fullmatch(key):
         return Finding(name="endpoint", status="missing", detail="not asked: the key cannot be sent (see key)")
-    url = (base_url or DEFAULT_BASE_URL).strip().rstrip("/")
-    shown = _without_secrets(url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return await _ask_for_models("endpoint", base_url or DEFAULT_BASE_URL, headers, [key], _KEY_VARIABLE)
+
+
+def looks_at_providers(config: Path | None, environ: Mapping[str, str]) -> list[Callable[[], Awaitable[Finding]]]:
+    """A look at each provider of a fbench.toml; a file that cannot be used is the one finding."""
+    from fbench.engine.config import load_config  # noqa: PLC0415 - late: pydantic models of prices
+
+    if config is None:
+        return []
+    try:
+        providers = load_config(config).providers
+    except UsageError as problem:
+        return [partial(_tell, Finding(name="config", status="fault", detail=str(problem), advice="mend the file"))]
+    return [partial(_look_at_provider, name, provider, environ) for name, provider in providers.items()]
+
+
+async def _tell(finding: Finding) -> Finding:
+    return finding
+
+
+async def _look_at_provider(name: str, provider: "Provider", environ: Mapping[str, str]) -> Finding:
+    from fbench.engine.models.access import provider_access  # noqa: PLC0415 - late, as above
+
+    called = f"provider {name}"
+    try:
+        access = provider_access(name, provider, environ)
+    except UsageError as problem:
+        return Finding(name=called, status="missing", detail=f"not asked: {problem}")
+    headers = dict(access.headers)
+    if access.api_key and "authorization" not in map(str.lower, headers):
+        headers["Authorization"] = f"Bearer {access.api_key}"
+    if not all(text.isascii() and text.isprintable() for text in headers.values()):
+        detail = "not asked: its key or a header holds characters that no HTTP header can carry"
+        return Finding(name=called, status="fault", detail=detail, advice="copy it again")
+    variable = ", ".join(provider.variables()) or "api_key_env in fbench.toml"
+    return await _ask_for_models(called, provider.base_url, headers, access.secrets, variable)
+
+
+async def _ask_for_models(
+    name: str, base_url: str, headers: Mapping[str, str], secrets: Sequence[str], variable: str
+) -> Finding:
+    """What `GET /models` says; `secrets` stand in no finding, `variable` is where the key comes from."""
+    url = base_url.strip().rstrip("/")
+    shown = _without_secrets(url)
     try:
         answer = await _get(f"{url}/models", headers=headers)
     except _Unreachable as problem:
-        why = str(problem).replace(key, "***") if key else str(problem)
+        why = str(problem)
+        for secret in filter(None, secrets):
+            why = why.replace(secret, "***")
         advice = "look at the address (with its /v1?), the server and your network"
-        return Finding(name="endpoint", status="fault", detail=f"{shown} gave no answer: {why}", advice=advice)
-    return _read_models(answer, shown)
+        return Finding(name=name, status="fault", detail=f"{shown} gave no answer: {why}", advice=advice)
+    return _read_models(name, answer, shown, variable)
 
 
-def _read_models(answer: _Answer, shown: str) -> Finding:
+def _read_models(name: str, answer: _Answer, shown: str, variable: str) -> Finding:
     """What the answer to `GET /models` says of the endpoint."""
 
     def fault(problem: str, advice: str) -> Finding:
-        return Finding(name="endpoint", status="fault", detail=f"{shown} {problem}", advice=advice)
+        return Finding(name=name, status="fault", detail=f"{shown} {problem}", advice=advice)
 
     if answer.status in {401, 403}:
-        return fault(f"refused the key (HTTP {answer.status})", "set the right OPENAI_API_KEY for this server")
+        return fault(f"refused the key (HTTP {answer.status})", f"set the right {variable} for this server")
     if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP's own classes
         target = _without_secrets(answer.location) or "elsewhere"
         return fault(f"redirects to {target} (HTTP {answer.status})", "use the address it names, with its /v1")
@@ -88,7 +138,7 @@ def _read_models(answer: _Answer, shown: str) -> Finding:
     listed = [re.sub(r"[^\x20-\x7e]", "?", name)[:100] for name in names]
     first = ", ".join(listed[:MODELS_SHOWN]) + (", ..." if len(listed) > MODELS_SHOWN else "")
     detail = f"{shown} serves {len(listed)} models: {first}" if listed else f"{shown} answers and lists no model"
-    return Finding(name="endpoint", status="ok", detail=detail, facts={"models": listed})
+    return Finding(name=name, status="ok", detail=detail, facts={"models": listed})
 
 
 class _Unreachable(Exception):

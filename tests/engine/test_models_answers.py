@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbench.engine.models.answers import Answer, excerpt, read_reply, read_retry_after, read_usage
+from fbench.engine.models.answers import Answer, excerpt, read_retry_after
+from fbench.engine.models.chat import read_reply
+from fbench.engine.models.usage import read_usage
 from fbench.engine.seams import AttemptFailed, ModelReply, Usage
 
 SCALARS = (
@@ -89,6 +91,125 @@ def check_usable(reply: ModelReply) -> None:
 def test_any_json_is_a_reply_or_a_failed_attempt(document: object, status: int) -> None:
     with contextlib.suppress(AttemptFailed):
         check_usable(read(document, status))
+
+
+COUNTS = st.integers(0, 10**6)
+ANY_COUNT = COUNTS | SCALARS
+DETAILS = st.dictionaries(
+    st.sampled_from(
+        ["cached_tokens", "cache_write_tokens", "cache_creation_input_tokens", "reasoning_tokens", "audio_tokens"]
+    ),
+    ANY_COUNT,
+)
+USAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"], ANY_COUNT),
+        **dict.fromkeys(["total_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens"], ANY_COUNT),
+        **dict.fromkeys(["prompt_tokens_details", "input_tokens_details"], DETAILS | JSON),
+        **dict.fromkeys(["completion_tokens_details", "output_tokens_details"], DETAILS | JSON),
+    },
+)
+
+
+@given(USAGE | JSON)
+@settings(max_examples=1500, deadline=None)
+def test_any_usage_is_disjoint_counts_or_none(raw: Any) -> None:
+    usage = read_usage(raw)
+    if usage is None:
+        return
+    assert min(usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning) >= 0
+    assert usage.reasoning <= usage.output
+    prompt = raw.get("prompt_tokens", raw.get("input_tokens"))
+    if type(prompt) is int:
+        assert usage.input + usage.cache_read + usage.cache_write == prompt
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.booleans(), st.booleans())
+def test_no_token_is_counted_twice(
+    cached: int, written: int, fresh: int, text: int, reasoning: int, is_xai: bool, is_responses: bool
+) -> None:
+    prompt, output = cached + written + fresh, text + reasoning
+    details = {"cached_tokens": cached, "cache_write_tokens": written}
+    total = prompt + output
+    raw: dict[str, Any]
+    if is_responses:
+        raw = {"input_tokens": prompt, "output_tokens": output, "input_tokens_details": details}
+        raw["output_tokens_details"] = {"reasoning_tokens": reasoning}
+    else:
+        completion = text if is_xai else output
+        raw = {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
+        raw["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    assert read_usage({**raw, "total_tokens": total}) == Usage(fresh, cached, written, output, reasoning)
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        # DeepSeek: what was read from the cache stands at the top
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 15,
+                "prompt_cache_hit_tokens": 6,
+                "prompt_cache_miss_tokens": 4,
+            },
+            Usage(4, 6, 0, 5, 0),
+        ),
+        # DeepSeek says it twice: once is enough
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_cache_hit_tokens": 6,
+                "prompt_tokens_details": {"cached_tokens": 6},
+            },
+            Usage(4, 6, 0, 5, 0),
+        ),
+        # OpenRouter
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3},
+            },
+            Usage(5, 2, 3, 5, 0),
+        ),
+        # Anthropic's word in OpenAI's place
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 8, "cache_creation_input_tokens": 30},
+            },
+            Usage(0, 8, 2, 5, 0),
+        ),
+        # xAI: reasoning beside the completion, seen in the total
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            Usage(32, 0, 0, 103, 94),
+        ),
+        # OpenAI: reasoning inside the completion
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 103,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            Usage(32, 0, 0, 103, 94),
+        ),
+        ({"input_tokens": 7, "total_tokens": 9}, Usage(7, 0, 0, 2, 0)),
+    ],
+)
+def test_usage_of_every_provider_is_understood(raw: dict[str, Any], usage: Usage) -> None:
+    assert read_usage(raw) == usage
 
 
 @given(st.binary(max_size=200), st.integers(200, 599))

@@ -106,6 +106,104 @@ async def test_a_server_that_wants_the_other_cap_gets_it_on_the_next_try(loopbac
     assert "max_tokens" not in loopback.requests[1].json
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("Unsupported parameter: 'temperature' is not supported with this model.", "temperature"),
+        ("Unsupported value: 'temperature' does not support 0 with this model. Only 1 is supported.", "temperature"),
+        ("Unsupported parameter: 'top_p' is not supported with this model.", "top_p"),
+        ("Unknown parameter: `seed`", "seed"),
+    ],
+)
+async def test_a_setting_the_model_does_not_take_is_left_out_on_the_next_try(
+    loopback: "LoopbackServer", words: str, key: str
+) -> None:
+    loopback.plan(loopback.error(400, words))
+    request = ModelRequest([Message("user", "Hello")], temperature=0.0, top_p=0.5, seed=3)
+    async with open_model(ModelSpec("openai/m", loopback.url)) as model:
+        with pytest.raises(AttemptFailed, match=f"`{key}` is left out from now on") as caught:
+            await model.complete(request)
+        assert caught.value.retryable
+        await model.complete(request)
+    first, second = (set(received.json) for received in loopback.requests)
+    assert first - second == {key}
+
+
+async def test_a_refusal_is_learnt_from_only_once(loopback: "LoopbackServer") -> None:
+    loopback.always(loopback.error(400, "Unsupported parameter: 'temperature' is not supported with this model."))
+    request = ModelRequest([Message("user", "Hello")], temperature=0.0)
+    async with open_model(ModelSpec("openai/m", loopback.url)) as model:
+        for retryable in (True, False, False):
+            with pytest.raises(AttemptFailed) as caught:
+                await model.complete(request)
+            assert caught.value.retryable == retryable
+
+
+async def test_an_effort_the_model_does_not_take_is_a_lasting_refusal(loopback: "LoopbackServer") -> None:
+    words = "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model."
+    request = ModelRequest([Message("user", "Hello")], reasoning_effort="minimal")
+    loopback.plan(loopback.error(400, words))
+    async with open_model(ModelSpec("openai/m", loopback.url)) as model:
+        with pytest.raises(AttemptFailed, match="minimal") as caught:
+            await model.complete(request)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+    ],
+)
+async def test_reasoning_is_sent_back_only_to_a_server_that_wants_it(loopback: "LoopbackServer", words: str) -> None:
+    said = Message("assistant", "", (ToolCall("a", "bash", "{}"),), reasoning="Hm.")
+    request = ModelRequest([said, Message("tool", "out", tool_call_id="a")])
+    loopback.plan(loopback.error(400, words))
+    async with open_model(ModelSpec("openai/m", loopback.url)) as model:
+        with pytest.raises(AttemptFailed, match="sent back from now on") as caught:
+            await model.complete(request)
+        assert caught.value.retryable
+        await model.complete(request)
+    first, second = (received.json["messages"][0] for received in loopback.requests)
+    assert "reasoning_content" not in first
+    assert second == {**first, "reasoning_content": "Hm."}
+
+
+async def test_headers_of_a_provider_are_sent_and_no_key_where_there_is_none(loopback: "LoopbackServer") -> None:
+    spec = ModelSpec("local/m", loopback.url, headers={"X-Team": "evals"}, is_configured=True)
+    async with open_model(spec) as model:
+        await model.complete(HELLO)
+    (request,) = loopback.requests
+    assert request.headers["x-team"] == "evals"
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize("header", ["Authorization", "authorization"])
+async def test_a_header_of_ones_own_takes_the_place_of_the_key(loopback: "LoopbackServer", header: str) -> None:
+    spec = ModelSpec("local/m", loopback.url, KEY, headers={header: "Basic abc"}, is_configured=True)
+    async with open_model(spec) as model:
+        await model.complete(HELLO)
+    assert loopback.requests[0].headers["authorization"] == "Basic abc"
+    assert loopback.requests[0].body.count(KEY.encode()) == 0
+
+
+async def test_a_header_that_cannot_be_sent_is_refused_without_its_value() -> None:
+    spec = ModelSpec("local/m", "http://127.0.0.1:1/v1", headers={"X-Key": "line\nbreak"}, is_configured=True)
+    with pytest.raises(UsageError, match="X-Key") as caught:
+        async with open_model(spec):
+            pass
+    assert "break" not in str(caught.value)
+
+
+async def test_a_secret_header_that_comes_back_is_masked(loopback: "LoopbackServer") -> None:
+    loopback.plan(loopback.error(500, "bad token gate-secret-123"))
+    spec = ModelSpec("local/m", loopback.url, secrets=("gate-secret-123",), is_configured=True)
+    async with open_model(spec) as model:
+        with pytest.raises(AttemptFailed, match=r"bad token \[redacted\]"):
+            await model.complete(HELLO)
+
+
 async def test_a_history_is_echoed_in_a_form_strict_servers_take(loopback: "LoopbackServer") -> None:
     calls = (
         ToolCall("a", "bash", '{"command": "ls"}'),

@@ -98,6 +98,52 @@ class Answers:
         return {**document, **more}
 
     @staticmethod
+    def response(
+        content: Any = "Hello.",
+        *,
+        calls: Sequence[dict[str, Any]] = (),
+        reasoning: str | None = None,
+        usage: Any = MISSING,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """An answer of the Responses API as a document, its reasoning encrypted; anything in it may be replaced."""
+        thought: dict[str, Any] = {
+            "type": "reasoning",
+            "id": f"rs_{reasoning}",
+            "summary": [],
+            "encrypted_content": reasoning,
+        }
+        part = {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
+        said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+        output = [*([thought] if reasoning else []), *([said] if content is not None else []), *calls]
+        counts = {"input_tokens": 11, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 7,
+                  "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 18}  # fmt: skip
+        document = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "status": "completed",
+            "error": None,
+            "incomplete_details": None,
+            "model": "loopback-1",
+            "output": output,
+            "usage": counts if usage is MISSING else usage,
+        }
+        return {**document, **more}
+
+    @staticmethod
+    def function_call(name: str, arguments: Any, call_id: Any = "call_1") -> dict[str, Any]:
+        """One call as the Responses API sends it."""
+        raw = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        facts = {"id": "fc_1", "call_id": call_id, "name": name, "arguments": raw, "status": "completed"}
+        return {"type": "function_call", **facts}
+
+    @classmethod
+    def respond(cls, content: Any = "Hello.", **more: Any) -> Behaviour:
+        """A good answer of the Responses API."""
+        return cls.json(cls.response(content, **more))
+
+    @staticmethod
     def call(name: str, arguments: Any, call_id: Any = "call_1") -> dict[str, Any]:
         """One tool call as a server sends it."""
         raw = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -260,7 +306,7 @@ class LoopbackServer(Answers):
         self.url = ""
         self._state = _State()
         self._plan: deque[Behaviour] = deque()
-        self._default: Behaviour = self.say()
+        self._default: Behaviour | None = None
         self._models: Sequence[str] = ("loopback-1",)
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -273,12 +319,12 @@ class LoopbackServer(Answers):
         self._plan.extend(behaviours)
 
     def always(self, behaviour: Behaviour) -> None:
-        """What every call gets that nothing is planned for. At the start: a text."""
+        """What every call gets that nothing is planned for. At the start: a text in the format of its path."""
         self._default = behaviour
 
     @property
     def requests(self) -> list[Received]:
-        """The calls of chat/completions so far."""
+        """The calls of models so far."""
         return list(self._state.requests)
 
     @property
@@ -287,9 +333,12 @@ class LoopbackServer(Answers):
         return self._state.open_connections
 
     def tokens_served(self) -> tuple[int, int]:
-        """Prompt and completion tokens of all answers sent with a usage."""
+        """Input and output tokens of all answers sent with a usage, in either format."""
         usages = [usage for usage in self._state.usages if isinstance(usage, dict)]
-        return sum(usage["prompt_tokens"] for usage in usages), sum(usage["completion_tokens"] for usage in usages)
+        return (
+            sum(usage["prompt_tokens"] if "prompt_tokens" in usage else usage["input_tokens"] for usage in usages),
+            sum(usage["completion_tokens"] if "prompt_tokens" in usage else usage["output_tokens"] for usage in usages),
+        )
 
     def wait_for(self, condition: Callable[[], bool], *, within_s: float = 5.0) -> bool:
         """Whether `condition` comes true in time."""
@@ -349,7 +398,8 @@ class LoopbackServer(Answers):
             await exchange.send(json.dumps({"object": "list", "data": listed}).encode())
             return True
         self._state.requests.append(request)
-        behaviour = self._plan.popleft() if self._plan else self._default
+        usual = self._default or (self.respond() if request.path.endswith("/responses") else self.say())
+        behaviour = self._plan.popleft() if self._plan else usual
         acting = asyncio.ensure_future(behaviour(exchange))
         try:
             while not acting.done():

@@ -128,7 +128,7 @@ def _run_blocks(blocks: list[Block], newcomer: Newcomer, run_command: CommandRun
         else:
             command = ["bash", "-euo", "pipefail", "-c", text]
         code = 0
-        if "--model openai/" in text and machine.sandbox is None:
+        if ("--model openai/" in text or "--model local/" in text) and machine.sandbox is None:
             code = 2
         elif "postgres_migration" in text:
             code = machine.services_code
@@ -162,13 +162,14 @@ def test_the_commands_of_the_readme_do_what_it_says(
     faults = [result["error"]["kind"] for result in results if result["status"] == "error"]
     assert faults == (["image_missing"] if machine.services_code == 3 else [])
     assert outputs[-1].strip() == "completed 1.0"
-    by_model = [result for result in results if result["model"].startswith("openai/")]
+    by_model = [result for result in results if result["model"].startswith(("openai/", "local/"))]
     if machine.sandbox is not None:
         assert {(result["status"], result["end_reason"]) for result in by_model} == {("completed", "submitted")}
         assert {(result["sandbox"], result["isolated"]) for result in by_model} == {(machine.sandbox, True)}
         assert {(result["task_id"], result["model"]) for result in by_model} == {
             ("hello_repo_fix", "openai/gpt-4o-mini"),
             ("hello_repo_fix", "openai/my-model"),
+            ("hello_repo_fix", "local/qwen3"),
             ("pandas_transform", "openai/gpt-4o-mini"),
         }
         assert [result["tokens"]["total"] for result in by_model] == [110] * len(model_server.calls)

@@ -32,7 +32,7 @@ from fbench.sandboxes.commands.doctor_docker import (
     look_at_images,
 )
 from fbench.sandboxes.commands.doctor_machine import Finding, look_at_disk, look_at_index, look_at_leftovers
-from fbench.sandboxes.commands.doctor_services import look_at_endpoint, look_at_key
+from fbench.sandboxes.commands.doctor_services import look_at_endpoint, look_at_key, looks_at_providers
 
 KEY = "sk-very-secret-1234"
 Serve = Callable[..., str]
@@ -177,6 +177,51 @@ async def test_model_names_cannot_drive_the_terminal(serve: Serve) -> None:
 async def test_without_address_and_key_nothing_is_asked() -> None:
     found = await endpoint(None, key=None)
     assert (found.status, bool(found.advice)) == ("missing", True)
+
+
+async def look_at_all(file: Path, text: str, environ: dict[str, str] | None = None) -> list[Finding]:
+    await anyio.Path(file).write_text(text)
+    return [await look() for look in looks_at_providers(file, environ or {})]
+
+
+async def test_providers_of_a_config_are_asked_with_their_own_keys_and_headers(serve: Serve, tmp_path: Path) -> None:
+    url = serve({"data": [{"id": "qwen3"}]})
+    text = f"""
+[providers.plain]
+base_url = "{url}"
+[providers.keyed]
+base_url = "{url}/"
+api_key_env = "SOME_KEY"
+[providers.custom]
+base_url = "{url}"
+headers = {{Authorization = "env:SOME_HEADER"}}
+[providers.unset]
+base_url = "{url}"
+api_key_env = "NOT_SET"
+"""
+    found = await look_at_all(tmp_path / "fbench.toml", text, {"SOME_KEY": KEY, "SOME_HEADER": f"Basic {KEY}"})
+    assert [(finding.name, finding.status) for finding in found] == [
+        ("provider plain", "ok"),
+        ("provider keyed", "ok"),
+        ("provider custom", "ok"),
+        ("provider unset", "missing"),
+    ]
+    assert "serves 1 models: qwen3" in found[0].detail
+    assert "NOT_SET is not set" in found[3].detail
+    assert [sent for _, sent in serve.asked] == [None, f"Bearer {KEY}", f"Basic {KEY}"]  # type: ignore[attr-defined]
+
+
+async def test_a_provider_that_refuses_is_a_fault_that_names_its_variable(serve: Serve, tmp_path: Path) -> None:
+    text = f'[providers.mine]\nbase_url = "{serve({}, status=401)}"\napi_key_env = "MY_KEY"\n'
+    (found,) = await look_at_all(tmp_path / "fbench.toml", text, {"MY_KEY": KEY})
+    assert (found.status, "MY_KEY" in (found.advice or "")) == ("fault", True)
+    assert KEY not in found.model_dump_json()
+
+
+async def test_a_config_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
+    (found,) = await look_at_all(tmp_path / "fbench.toml", "[providers.a]\nbase-url = 1\n")
+    assert (found.status, "did you mean 'base_url'" in found.detail) == ("fault", True)
+    assert looks_at_providers(None, {}) == []
 
 
 async def test_a_key_is_noticed_and_never_shown() -> None:

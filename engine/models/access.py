@@ -1,0 +1,110 @@
+"""From a model's name to its server: which address, key and headers, out of options, fbench.toml and environment."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fbench.engine.config import FROM_ENVIRONMENT, Config, Provider
+from fbench.engine.errors import UsageError
+from fbench.engine.models.addresses import secrets_in
+from fbench.engine.models.names import ModelSpec, parse_model_name
+
+if TYPE_CHECKING:
+    from fbench.tasks.loading import LoadedTask
+
+OPENAI_KEY = "OPENAI_API_KEY"
+OPENAI_URL = "OPENAI_BASE_URL"
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a provider of fbench.toml is reached with: `secrets` are the key, what headers take from the environment,
+    and what those hold that are called like a secret."""
+
+    api_key: str | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+def provider_access(name: str, provider: Provider, environ: Mapping[str, str], *, api_key: str | None = None) -> Access:
+    """Key and headers of a provider, `api_key` in place of the one its `api_key_env` names.
+
+    Raises:
+        UsageError: a variable that the provider names is not set.
+    """
+    key = api_key or None
+    if key is None and provider.api_key_env:
+        key = _look_up(provider.api_key_env, environ, f"[providers.{name}] api_key_env")
+    headers, secrets = {}, [key] if key else []
+    for header, text in provider.headers.items():
+        value, is_reference = text, text.startswith(FROM_ENVIRONMENT)
+        if is_reference:
+            value = _look_up(text.removeprefix(FROM_ENVIRONMENT), environ, f"[providers.{name}] headers.{header}")
+        headers[header] = value
+        if is_reference or _SECRET_HEADER.search(header):
+            scheme, _, token = value.partition(" ")
+            secrets += [value, *([token] if scheme.isalpha() else [])]  # also the latter of `Bearer TOKEN`
+    return Access(key, headers, tuple(secrets))
+
+
+def make_spec(
+    full_name: str,
+    config: Config,
+    environ: Mapping[str, str],
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    task: "LoadedTask | None" = None,
+    style: str = "native",
+) -> ModelSpec:
+    """Everything needed to open a model. `base_url` and `api_key` are options and win over what is configured.
+
+    A provider of fbench.toml is reached as its section says and in no other way: one called `openai` takes nothing
+    from OPENAI_BASE_URL and OPENAI_API_KEY.
+
+    Raises:
+        UsageError: there is no such provider, or a variable that it names is not set.
+    """
+    parsed = parse_model_name(full_name, config.providers)
+    provider = config.providers.get(parsed.provider)
+    if provider is None:
+        url = base_url or environ.get(OPENAI_URL) or None
+        return ModelSpec(
+            full_name=parsed.full,
+            base_url=url,
+            api_key=api_key or environ.get(OPENAI_KEY) or None,
+            secrets=secrets_in(url),
+            task=task,
+            style=style,
+        )
+    access = provider_access(parsed.provider, provider, environ, api_key=api_key)
+    entry = provider.models.get(parsed.name)
+    url = base_url or provider.base_url
+    return ModelSpec(
+        full_name=parsed.full,
+        base_url=url,
+        api_key=access.api_key,
+        key_variable=provider.api_key_env or OPENAI_KEY,
+        headers=access.headers,
+        secrets=(*access.secrets, *secrets_in(url)),
+        is_configured=True,
+        api=(entry.api if entry else None) or provider.api or (None if parsed.provider == "openai" else "chat"),
+        context_window=entry.context_window if entry else None,
+        requests_per_minute=provider.requests_per_minute,
+        tokens_per_minute=provider.tokens_per_minute,
+        max_concurrency=provider.max_concurrency,
+        task=task,
+        style=style,
+    )
+
+
+def _look_up(variable: str, environ: Mapping[str, str], where: str) -> str:
+    if value := environ.get(variable, "").strip():
+        return value
+    msg = (
+        f"the variable {variable} is not set, which {where} of fbench.toml names: set it in the environment or in .env"
+    )
+    raise UsageError(msg)

@@ -1,0 +1,223 @@
+"""An OpenAI-compatible endpoint: opened with a key and headers, asked by POST, bounded in time and size, never retried.
+
+The SDK builds requests and holds connections. It does not read answers: servers send what its models do not foresee.
+"""
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from fbench.engine.errors import UsageError
+from fbench.engine.logs import get_logger
+from fbench.engine.models.addresses import is_address
+from fbench.engine.models.answers import Answer, excerpt
+from fbench.engine.models.names import ModelSpec
+from fbench.engine.records.redaction import redactor
+from fbench.engine.seams import AttemptFailed
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI, Omit
+
+    from fbench.engine.models.wire import WirePath
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+PLACEHOLDER_KEY = "none"
+"""Sent where no key is set: local servers ignore it, and the SDK wants one."""
+CONNECT_TIMEOUT_S = 30.0
+CLOSE_GRACE_S = 5.0
+MOST_BODY_BYTES = 64 * 1024**2
+MOST_REFUSAL_BYTES = 64 * 1024
+"""Of an answer that is no success only this much is read: its words are at the beginning."""
+
+_NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+"""A proxy of the environment serves the world; a server on this machine is asked directly."""
+
+_SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
+_SENDABLE_HEADER = re.compile(r"[\t\x20-\x7e]*")
+
+log = get_logger(__name__)
+
+
+class _NoSuccess(Exception):
+    """Carries an answer out of the SDK, which would read all of it."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+@asynccontextmanager
+async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
+    """The endpoint of a model; its connections are closed on leaving.
+
+    Raises:
+        UsageError: no key for OpenAI itself, a key or header value that cannot be sent, or a base URL that is none.
+    """
+    base_url = _base_url(spec.base_url)
+    api_key = _api_key(spec, base_url)
+    for name, value in spec.headers.items():
+        if not _SENDABLE_HEADER.fullmatch(value):
+            msg = f"the value of the header {name} holds characters that no HTTP header can carry: copy it again"
+            raise UsageError(msg)
+
+    import httpx2  # noqa: PLC0415 - heavy: openai takes 0.75 s of CPU
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit  # noqa: PLC0415 - heavy
+
+    timeout = httpx2.Timeout(spec.attempt_timeout_s, connect=_connect_timeout(spec.attempt_timeout_s))
+    http_client = DefaultAsyncHttpxClient(
+        timeout=timeout,
+        follow_redirects=False,
+        event_hooks={"response": [_refuse_no_success]},
+        mounts=dict.fromkeys(_NEVER_PROXIED),
+    )
+    client = AsyncOpenAI(
+        api_key=api_key or PLACEHOLDER_KEY,
+        base_url=base_url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=http_client,
+        admin_api_key="",
+    )
+    # The SDK fills these from variables of its own; what a run sends must not depend on them.
+    client.organization = client.project = None
+    client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
+    # The SDK's own header stays out where there is no key, and beside one of the provider's, however that is spelt.
+    sends_key = api_key and "authorization" not in map(str.lower, spec.headers)
+    headers: dict[str, str | Omit] = {**({} if sends_key else {"Authorization": Omit()}), **spec.headers}
+    try:
+        yield Endpoint(spec, client, headers, redactor([spec.api_key, *spec.secrets]))
+    finally:
+        with anyio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
+            await client.close()
+        if grace.cancelled_caught:
+            log.error("model.close_timed_out", model=spec.full_name, grace_s=CLOSE_GRACE_S)
+
+
+class Endpoint:
+    """See the module; made by `open_endpoint`. `redact` takes the key and secret headers out of a text."""
+
+    def __init__(
+        self, spec: ModelSpec, client: "AsyncOpenAI", headers: "Mapping[str, str | Omit]", redact: Callable[[str], str]
+    ) -> None:
+        self.redact = redact
+        self._client = client
+        self._headers = headers
+        self._attempt_timeout_s = spec.attempt_timeout_s
+
+    async def post(self, path: "WirePath", body: dict[str, Any]) -> Answer:
+        """What the server answers, whatever its status. Raises AttemptFailed when there is no whole answer."""
+        import httpx2  # noqa: PLC0415 - heavy
+        from openai import APIConnectionError, APITimeoutError, OpenAIError  # noqa: PLC0415 - heavy
+
+        try:
+            with anyio.fail_after(self._attempt_timeout_s):
+                return await self._exchange(path, body)
+        except _NoSuccess as refused:
+            return refused.answer
+        except (TimeoutError, APITimeoutError, httpx2.TimeoutException) as error:
+            words = f"no whole answer within {self._attempt_timeout_s:g} s"
+            if _find_cause(error, httpx2.ConnectTimeout):
+                words = f"no connection within {_connect_timeout(self._attempt_timeout_s):g} s"
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            words = f"the connection failed ({_cause(error)})"
+            if _find_cause(error, ssl.SSLCertVerificationError):
+                words = f"the server's certificate is not trusted by this machine ({_cause(error)})"
+                raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
+            if _find_cause(error, httpx2.UnsupportedProtocol, httpx2.InvalidURL):
+                raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
+        except OpenAIError as error:
+            words = f"the SDK could not send the request ({_cause(error)})"
+            raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
+        raise AttemptFailed(excerpt(words, self.redact), retryable=True)
+
+    async def _exchange(self, path: "WirePath", body: dict[str, Any]) -> Answer:
+        """Send and read, bounded. The body goes as `extra_body`, which the SDK sends as it stands; its typed
+        parameters would be walked key by key, the whole conversation on every turn."""
+        sending: Any
+        if path == "responses":
+            sending = self._client.responses.with_streaming_response.create(
+                extra_headers=self._headers, extra_body=body
+            )
+        else:
+            create = self._client.chat.completions.with_streaming_response.create
+            sending = create(model=body["model"], messages=(), extra_headers=self._headers, extra_body=body)
+        async with sending as response:
+            data = bytearray()
+            async for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > MOST_BODY_BYTES:
+                    message = f"HTTP {response.status_code} with a body over {MOST_BODY_BYTES} bytes, not read further"
+                    raise AttemptFailed(message, retryable=True, http_status=response.status_code)
+            return Answer(response.status_code, _lower(response.headers), bytes(data))
+
+
+async def _refuse_no_success(response: "httpx2.Response") -> None:
+    """Ends an exchange whose answer is no success, before the SDK would read all of it."""
+    if response.is_success:
+        return
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if len(data) > MOST_REFUSAL_BYTES:
+            break
+    raise _NoSuccess(Answer(response.status_code, _lower(response.headers), bytes(data[:MOST_REFUSAL_BYTES])))
+
+
+def _base_url(given: str | None) -> str:
+    url = (given or DEFAULT_BASE_URL).strip()
+    if not is_address(url):
+        msg = f"the base URL {url!r} is no address of a server: write it like http://127.0.0.1:8000/v1"
+        raise UsageError(msg)
+    return url
+
+
+def _api_key(spec: ModelSpec, base_url: str) -> str | None:
+    """The key to send; None sends none, which only a provider of fbench.toml may ask for."""
+    key = (spec.api_key or "").strip()
+    if not key:
+        if spec.is_configured:
+            return None
+        if urlsplit(base_url).hostname == urlsplit(DEFAULT_BASE_URL).hostname:
+            msg = (
+                "no API key for OpenAI: set OPENAI_API_KEY in the environment or in .env,"
+                " or name another server with --base-url"
+            )
+            raise UsageError(msg)
+        return PLACEHOLDER_KEY
+    if not _SENDABLE_KEY.fullmatch(key):
+        msg = f"the API key holds characters that no HTTP header can carry: copy it again into {spec.key_variable}"
+        raise UsageError(msg)
+    return key
+
+
+def _connect_timeout(attempt_timeout_s: float) -> float:
+    """Always the first of the two to come: a TLS handshake that is cancelled from outside leaves its socket to the
+    garbage collector (httpcore2 closes it on errors only)."""
+    return min(CONNECT_TIMEOUT_S, attempt_timeout_s / 2)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost error that says something: the SDK's own say only that something went wrong."""
+    chain = list(_chain(error))
+    inner = next((link for link in reversed(chain) if str(link)), chain[-1])
+    return f"{type(inner).__name__}: {inner}" if str(inner) else type(inner).__name__
+
+
+def _find_cause(error: BaseException, *kinds: type[BaseException]) -> bool:
+    return any(isinstance(link, kinds) for link in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
