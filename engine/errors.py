@@ -6,6 +6,7 @@
     ├── RunError              the run's outcome: recorded as status `error`, no traceback (exit code 3)
     │   ├── ModelUnavailable  the model did not answer within its patience
     │   ├── ModelRejected     the model's server refused the request for good
+    │   ├── ContextExceeded   the conversation is longer than the model's window
     │   ├── SandboxLost       the sandbox went away under the run
     │   ├── SandboxFailed     the sandbox could not start (SetupFailed, ModuleMissing: not as the task needs it)
     │   └── JudgingFailed     the grader could not start
@@ -51,6 +52,18 @@ class ModelRejected(RunError):
     """The server said no in a way that asking again will not change."""
 
     kind: ClassVar[str] = "model_rejected"
+
+
+class ContextExceeded(RunError):
+    """The conversation does not fit the model's window, which takes `window_tokens` where that was said; `tries` were
+    made."""
+
+    kind: ClassVar[str] = "context_exceeded"
+
+    def __init__(self, message: str, window_tokens: int | None = None, *, tries: int = 0) -> None:
+        super().__init__(message)
+        self.window_tokens = window_tokens
+        self.tries = tries
 
 
 class SandboxLost(RunError):

@@ -158,6 +158,7 @@ class Run:
                 tools=plan.tools,
                 transcript=record.transcript,
                 watch=record.watch,
+                context_window=plan.model.context_window,
             )
         )
         run_agent = load("agents", plan.manifest.tools.style)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from fbench.engine.confine import ConfinedFolder
+    from fbench.engine.models.overlong import Overlong
     from fbench.engine.results import CheckResult, CheckStatus, Tier, Verdict
     from fbench.tasks.manifest import Environment, TaskManifest
 
@@ -194,6 +195,7 @@ class Message:
     """One message of a conversation, in the words of Chat Completions.
 
     `provider_items` are a reply's, JSON that only its own wire format reads; they stand for the whole message there.
+    `is_output` says that it holds a tool's output, which may be shortened once it is old.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -202,6 +204,7 @@ class Message:
     tool_call_id: str | None = None
     reasoning: str | None = None
     provider_items: tuple[Mapping[str, Any], ...] = ()
+    is_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,8 @@ class ToolSchema:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call of a model. `max_output_tokens` has been lowered to what the budget leaves."""
+    """One call of a model. `max_output_tokens` has been lowered to what the budget leaves; `revision` counts how often
+    messages that were sent before have been changed."""
 
     messages: Sequence[Message]
     tools: Sequence[ToolSchema] = ()
@@ -224,6 +228,7 @@ class ModelRequest:
     top_p: float | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +278,7 @@ class AttemptFailed(Exception):
         retryable: whether asking again may help.
         http_status: the status line's code, None when no answer came.
         retry_after_s: what the server asked to wait, seconds.
-        usage_raw: usage the failed answer carried all the same.
+        overlong: set where the request was longer than the model's window.
     """
 
     def __init__(
@@ -283,11 +288,13 @@ class AttemptFailed(Exception):
         retryable: bool,
         http_status: int | None = None,
         retry_after_s: float | None = None,
+        overlong: "Overlong | None" = None,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+        self.overlong = overlong
 
 
 class Model(Protocol):

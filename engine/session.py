@@ -8,17 +8,20 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from fbench.engine.errors import ToolRefused
+from fbench.engine.context import MOST_REFUSALS, Window, shorten_outputs
+from fbench.engine.errors import ContextExceeded, ToolRefused
 from fbench.engine.events import (
     ModelAnswered,
     ToolFinished,
     ToolOutput,
     ToolStarted,
     TurnStarted,
+    Warned,
     Watcher,
 )
 from fbench.engine.execs import OutputBuffer
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from fbench.engine.budgets import Budget, PricesCalls
     from fbench.engine.confine import ConfinedFolder
-    from fbench.engine.models.calls import ModelCaller
+    from fbench.engine.models.calls import CompletedCall, ModelCaller
     from fbench.engine.records.transcript import Transcript
     from fbench.engine.seams import Model, Sandbox
     from fbench.tasks.manifest import TaskManifest
@@ -88,6 +91,7 @@ class Parts:
     tools: Mapping[str, Tool]
     transcript: "Transcript"
     watch: Watcher
+    context_window: int | None = None
 
 
 class Session:
@@ -103,6 +107,8 @@ class Session:
         self._parts = parts
         self._pending_turns = list(parts.manifest.agent.turns)
         self._tool_notes: dict[str, Any] = {}
+        self._window = Window(parts.context_window)
+        self._revision = 0
 
     def say(self, message: Message) -> None:
         """Add a message to the conversation and the transcript."""
@@ -119,26 +125,12 @@ class Session:
 
     async def ask(self, tools: Sequence[ToolSchema] = ()) -> ModelReply:
         """The model's answer to the conversation so far, which it joins. One turn of the budget."""
-        parts, settings = self._parts, self.manifest.model
+        parts = self._parts
         await parts.budget.start_turn()
         self.turn += 1
         parts.watch(TurnStarted(self.turn))
-        request = ModelRequest(
-            messages=self.messages,
-            tools=tools,
-            max_output_tokens=settings.max_output_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            reasoning_effort=settings.reasoning_effort,
-        )
-        allowed = await parts.budget.fit_model_call(
-            parts.model.estimate(request), settings.max_output_tokens, parts.price
-        )
-        if allowed != request.max_output_tokens:
-            request = replace(request, max_output_tokens=allowed)
         try:
-            done = await parts.caller.call(request, turn=self.turn)
+            done = await self._call_within_window(tools)
         except PurseEmpty:
             await parts.budget.end("suite_cost")
         reply, usage = done.reply, done.usage
@@ -156,6 +148,74 @@ class Session:
         spent = None if done.cost_usd is None else parts.budget.cost_usd
         parts.watch(ModelAnswered(self.turn, parts.budget.tokens, spent, parts.budget.remaining_s()))
         return reply
+
+    async def _call_within_window(self, tools: Sequence[ToolSchema]) -> "CompletedCall":
+        """The answer; a refusal for length teaches the window and is met by shortening, as long as that helps."""
+        tries = 0
+        for refusals in count(1):
+            request, input_tokens = await self._next_request(tools)
+            try:
+                return await self._parts.caller.call(request, turn=self.turn, tries_before=tries)
+            except ContextExceeded as refused:
+                if refusals > MOST_REFUSALS:
+                    raise
+                tries = refused.tries
+                self._window.learn(refused.window_tokens, input_tokens, request.max_output_tokens)
+        raise AssertionError  # count() has no end
+
+    async def _next_request(self, tools: Sequence[ToolSchema]) -> tuple[ModelRequest, int]:
+        """The conversation as it is sent, and its estimated tokens; output tokens as window and budget allow."""
+        parts, settings = self._parts, self.manifest.model
+        request = ModelRequest(
+            messages=self.messages,
+            tools=tools,
+            max_output_tokens=settings.max_output_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            reasoning_effort=settings.reasoning_effort,
+            revision=self._revision,
+        )
+        estimate = parts.model.estimate(request)
+        if excess_tokens := self._window.excess(estimate.input, settings.max_output_tokens):
+            request = self._shorten(request, excess_tokens, estimate.input)
+            estimate = parts.model.estimate(request)
+        wanted = self._window.output_room(estimate.input, settings.max_output_tokens)
+        allowed = await parts.budget.fit_model_call(estimate, wanted, parts.price)
+        if allowed != request.max_output_tokens:
+            request = replace(request, max_output_tokens=allowed)
+        return request, estimate.input
+
+    def _shorten(self, request: ModelRequest, excess_tokens: int, input_tokens: int) -> ModelRequest:
+        """The request with old tool output shortened, which the transcript notes. Raises ContextExceeded when nothing
+        is left to shorten and it does not fit at all."""
+        parts, window_tokens = self._parts, self._window.tokens or 0
+        shortened = shorten_outputs(self.messages, excess_tokens)
+        if not shortened.positions:
+            if input_tokens < window_tokens:
+                return request
+            msg = (
+                f"the conversation takes about {input_tokens} tokens, {parts.model.name} about {window_tokens}, and no "
+                f"old tool output is left to shorten; take a model with a longer window, or a shorter prompt"
+            )
+            raise ContextExceeded(msg, window_tokens)
+        self.messages = shortened.messages
+        self._revision += 1
+        parts.transcript.write(
+            "context_shortened",
+            turn=self.turn,
+            messages=list(shortened.positions),
+            freed_tokens=shortened.freed_tokens,
+            input_tokens=input_tokens,
+            window_tokens=window_tokens,
+        )
+        parts.watch(
+            Warned(
+                f"{len(shortened.positions)} old tool outputs shortened: {parts.model.name} takes "
+                f"about {window_tokens} tokens"
+            )
+        )
+        return replace(request, messages=self.messages, revision=self._revision)
 
     def check(self, call: ToolCall) -> CheckedCall | Refusal:
         """Whether a call names a tool of this task and has arguments that fit its schema."""

@@ -53,7 +53,8 @@ async def run_agent(session: Session) -> str:
             unusable = 0
             outcome = await session.run_tool(valid[0])
             note = f"\n[only the first of {len(valid)} calls was run: send one call a reply]" if len(valid) > 1 else ""
-            session.say(Message("user", f"Output of {valid[0].call.name}:\n{outcome.output}{note}"))
+            text = f"Output of {valid[0].call.name}:\n{outcome.output}{note}"
+            session.say(Message("user", text, is_output=True))
     return "unusable_replies"
 
 

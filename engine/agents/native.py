@@ -48,5 +48,5 @@ async def _run_calls(session: Session, calls: tuple[ToolCall, ...]) -> tuple[boo
         else:
             usable = True
             text = (await session.run_tool(checked)).output
-        session.say(Message("tool", text, tool_call_id=call.id))
+        session.say(Message("tool", text, tool_call_id=call.id, is_output=True))
     return usable, submitted

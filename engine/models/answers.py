@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fbench.engine.models.overlong import read_overlong
 from fbench.engine.seams import AttemptFailed
 
 EXCERPT_LENGTH = 300
@@ -135,7 +136,9 @@ def _refusal(answer: Answer, redact: Callable[[str], str]) -> AttemptFailed:
         words = f"redirected to {where}; set the base URL to where the server is"
     parts += [words] if words else []
     quota = status == HTTPStatus.TOO_MANY_REQUESTS and _has_code(document, _QUOTA_CODE)
-    retryable = status in RETRYABLE_STATUS or status >= 500  # noqa: PLR2004 - the server's own faults
+    overlong = read_overlong(status, _decode(answer.body))
+    # From 500 on it is the server's own fault.
+    retryable = (status in RETRYABLE_STATUS or status >= 500) and overlong is None  # noqa: PLR2004
     advice = "the account's quota is used up" if quota else _STATUS_ADVICE.get(status)
     message = ": ".join(parts) + (f" ({advice})" if advice else "")
     return AttemptFailed(
@@ -143,6 +146,7 @@ def _refusal(answer: Answer, redact: Callable[[str], str]) -> AttemptFailed:
         retryable=retryable and not quota,
         http_status=status,
         retry_after_s=read_retry_after(answer.headers),
+        overlong=overlong,
     )
 
 

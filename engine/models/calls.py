@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from fbench.engine.budgets import PricesCalls, price_at
-from fbench.engine.errors import ModelRejected, ModelUnavailable
+from fbench.engine.errors import ContextExceeded, ModelRejected, ModelUnavailable
 from fbench.engine.logs import get_logger
 from fbench.engine.models.admission import Gate, Place, Spending, WaitNotice
 from fbench.engine.models.answers import excerpt
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fbench.engine.models.limits import EndpointLimiter
+    from fbench.engine.models.overlong import Overlong
     from fbench.engine.purse import Purse
 
 _ADVICE: "Mapping[int, str]" = {
@@ -85,6 +86,7 @@ class _Failure:
     retryable: bool
     http_status: int | None
     retry_after_s: float | None
+    overlong: "Overlong | None"
 
 
 class ModelCaller:
@@ -141,16 +143,17 @@ class ModelCaller:
         self._check_id = check_id
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
 
-    async def call(self, request: ModelRequest, *, turn: int) -> CompletedCall:
-        """The model's answer to `request`.
+    async def call(self, request: ModelRequest, *, turn: int, tries_before: int = 0) -> CompletedCall:
+        """The model's answer to `request`; `tries_before` were made for this turn with another one.
 
         Raises:
             ModelUnavailable: no attempt succeeded within the patience, or none could be sent.
+            ContextExceeded: the request is longer than the model's window.
             ModelRejected: the server refused in a way that asking again will not change.
             PurseEmpty: the purse does not pay for it.
         """
         begun = time.monotonic()
-        for try_ in count(1):
+        for try_ in count(tries_before + 1):
             async with self._gate.admit(request, Place(turn, try_, begun)) as admission:
                 outcome = await self._attempt(admission.request, turn, try_)
                 if isinstance(outcome, CompletedCall):
@@ -159,6 +162,9 @@ class ModelCaller:
                     admission.failed(outcome.http_status, outcome.retry_after_s)
             if isinstance(outcome, CompletedCall):
                 return outcome
+            if outcome.overlong is not None:
+                msg = f"{self._model.name} takes no conversation of this length: {outcome.words}"
+                raise ContextExceeded(msg, outcome.overlong.window_tokens, tries=try_)
             if not outcome.retryable:
                 msg = f"{self._model.name} refused the request for good: {outcome.words}"
                 raise ModelRejected(msg)
@@ -188,7 +194,7 @@ class ModelCaller:
         except AttemptFailed as failed:
             words = excerpt(str(failed), self._redact)
             self._write(base, started, http_status=failed.http_status, error=words)
-            return _Failure(words, failed.retryable, failed.http_status, failed.retry_after_s)
+            return _Failure(words, failed.retryable, failed.http_status, failed.retry_after_s, failed.overlong)
         except BaseException as error:
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             words = "cancelled" if cancelled else excerpt(f"{type(error).__name__}: {error}", self._redact)

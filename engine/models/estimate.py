@@ -69,6 +69,7 @@ class RequestMeter:
         self._counted = 0
         self._last: Message | None = None
         self._answer_tokens: int | None = None
+        self._revision = 0
 
     def estimate(self, request: "ModelRequest") -> int:
         """Input tokens that `request` will take."""
@@ -76,6 +77,7 @@ class RequestMeter:
             self._tools, self._tokens = tuple(request.tools), estimate_tools(request.tools)
             self._uncounted = self._tokens
             self._counted, self._last, self._answer_tokens = 0, None, None
+            self._revision = request.revision
         messages = request.messages
         if self._answer_tokens is not None and len(messages) > self._counted:
             if messages[self._counted].role == "assistant":
@@ -100,6 +102,7 @@ class RequestMeter:
         self._tools = tuple(request.tools)
         self._tokens = usage.input + usage.cache_read + usage.cache_write
         self._uncounted = 0
+        self._revision = request.revision
         self._counted = len(request.messages)
         self._last = request.messages[-1] if request.messages else None
         self._answer_tokens = usage.output if keeps_reasoning else usage.output - usage.reasoning
@@ -107,6 +110,8 @@ class RequestMeter:
     def _continues(self, request: "ModelRequest") -> bool:
         """Whether `request` is the counted conversation with messages added."""
         if len(request.messages) < self._counted or tuple(request.tools) != self._tools:
+            return False
+        if request.revision != self._revision:
             return False
         return self._counted == 0 or request.messages[self._counted - 1] is self._last
 
