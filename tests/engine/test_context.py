@@ -70,7 +70,7 @@ async def run(
 
 @pytest.mark.parametrize(
     "words",
-    ["This model's maximum context length is {window} tokens.", "the request is in excess", "prompt is too long"],
+    ["This model's maximum context length is {window} tokens.", "it is longer than allowed", "prompt is too long"],
 )
 async def test_old_output_is_shortened_where_the_server_refuses_and_the_run_goes_on(
     loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path, words: str
