@@ -177,7 +177,7 @@ async def _ask(check: manifest.SqlCheck, address: Address, context: CheckContext
 
     Raises:
         CannotEvaluate: it could not run, took too long, or answered with something else.
-        JudgingFailed: no grading sandbox could be opened.
+        JudgingFailed: no grading sandbox could be opened, or an isolated one was lost.
     """
     job: dict[str, Any] = {
         **asdict(address),
