@@ -24,11 +24,9 @@ SHARED_MEMORY_BYTES = 256 * 1024**2
 """Size of /dev/shm where no memory limit is given; with one, it is at most half of that."""
 OWN_PIDS = 8
 """Processes that are ours and no command's."""
-TMPFS = {
-    "/run": "rw,nosuid,nodev,size=16m",
-    "/var/tmp": "rw,nosuid,nodev,size=256m",  # noqa: S108 - inside the container
-}
-"""Where programs expect to write besides home, /tmp and the workspace; their pages count as the sandbox's memory."""
+TMPFS_BYTES = {"/run": 16 * 1024**2, "/var/tmp": 256 * 1024**2}  # noqa: S108 - inside the container
+"""Where programs expect to write besides home, /tmp and the workspace, and how much at most; with a memory limit no
+more than an eighth of it each. What lies there counts as memory, of which the command that deletes it needs some."""
 
 log = get_logger(__name__)
 
@@ -90,7 +88,10 @@ class ContainerPlan:
             ulimits.append({"Name": "fsize", "Soft": limits.disk_bytes, "Hard": limits.disk_bytes})
         uid, gid = self.user
         # By its owner: the engine gives it the mode of the image's folder of that name, whatever is asked for.
-        own_tmpfs = {place: f"{options},uid={uid},gid={gid}" for place, options in TMPFS.items()}
+        most = limits.memory_bytes // 8 if limits.memory_bytes is not None else max(TMPFS_BYTES.values())
+        own_tmpfs = {
+            place: f"rw,nosuid,nodev,size={min(size, most)},uid={uid},gid={gid}" for place, size in TMPFS_BYTES.items()
+        }
         host: dict[str, Any] = {
             "Init": self.init,
             "AutoRemove": True,

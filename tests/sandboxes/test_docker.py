@@ -15,7 +15,7 @@ import pytest
 
 from fbench.engine.errors import SandboxFailed, SandboxLost, UsageError
 from fbench.engine.owner import owner_identity
-from fbench.engine.seams import ExecRequest, SandboxSpec
+from fbench.engine.seams import ExecRequest, Limits, SandboxSpec
 from fbench.sandboxes import docker_container, docker_exec, docker_plain
 from fbench.sandboxes.docker import open_container_sandbox
 from fbench.sandboxes.docker_engine import find_engine, open_container_host
@@ -38,6 +38,14 @@ async def test_a_container_carries_its_run_and_owner_and_no_rights(docker_opener
         assert (await run(sandbox, "touch /usr/x /etc/x 2>&1 | grep -c Read-only")).text == "2"
         assert (await run(sandbox, "id -un; touch /run/x /var/tmp/x /dev/shm/x && echo ok")).text == "agent\nok"
     assert await _named(tag) == []
+
+
+async def test_what_fills_the_places_in_memory_can_be_deleted_again(docker_opener: Any, run: Any) -> None:
+    async with docker_opener(limits=Limits(memory_bytes=128 * 1024**2)) as sandbox:
+        for place in ("/dev/shm", "/var/tmp", "/run"):
+            done = await run(sandbox, f"head -c 1G /dev/zero > {place}/full")
+            assert "No space left" in done.text, done
+        assert (await run(sandbox, "rm /dev/shm/full /var/tmp/full /run/full && echo done")).text == "done"
 
 
 async def test_files_belong_to_the_user_of_fbench_afterwards(docker_opener: Any, run: Any, spec: SandboxSpec) -> None:
