@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -271,10 +272,32 @@ async def test_a_task_with_an_image_of_its_own_runs(
         },
         checks=[{"id": "same", "type": "command_exit_zero", "command": "cmp done.txt /twice"}],
     )
-    try:
+    async with images_removed(host, task_id):
         result, folder = await run_docker(task, "fake/oracle")
         assert (result.status, result.passed) == ("completed", True), result.error
         assert (folder / "workspace_final" / "done.txt").read_text() == "own\nown\n"
+
+
+async def test_an_image_without_bash_is_an_error_before_any_model_is_asked(
+    host: ContainerHost, make_task: Any, run_docker: Any, image: str, tag: str
+) -> None:
+    task_id = f"without_bash_{tag}"
+    dockerfile = f"FROM {image}\nRUN rm -f /bin/bash /usr/bin/bash\n"
+    task = make_task(
+        task_id=task_id, environment={"build": "environment/"}, files={"environment/Dockerfile": dockerfile}
+    )
+    async with images_removed(host, task_id):
+        result, _ = await run_docker(task, "fake/nop")
+    assert result.error is not None
+    assert (result.status, result.error.kind, result.score, result.turns) == ("error", "sandbox_failed", None, 0)
+    assert "no bash" in result.error.message
+
+
+@asynccontextmanager
+async def images_removed(host: ContainerHost, task_id: str) -> AsyncIterator[None]:
+    """Whatever was built for the task is gone at the end."""
+    try:
+        yield
     finally:
         for built in await host.client.images.list(filters={"label": [f"{LABEL_TASK}={task_id}"]}):
             await host.client.images.delete(built["Id"], force=True)
