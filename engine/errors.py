@@ -9,7 +9,7 @@
     │   ├── ContextExceeded   the conversation is longer than the model's window
     │   ├── SandboxLost       the sandbox went away under the run
     │   ├── SandboxFailed     the sandbox could not start (SetupFailed, ModuleMissing: not as the task needs it)
-    │   └── JudgingFailed     the grader could not start
+    │   └── JudgingFailed     the grader could not start (GraderLost: its sandbox went away)
     └── ToolRefused           a tool call that was not run; its text goes to the model as an observation
 
 Manifest and price errors live with their folders, which know nobody: `fbench.tasks.errors`, `fbench.pricing.errors`.
@@ -94,6 +94,12 @@ class JudgingFailed(RunError):
     """The grader itself could not start; the work is kept and can be judged again."""
 
     kind: ClassVar[str] = "judging_failed"
+
+
+class GraderLost(JudgingFailed):
+    """A grading sandbox's own process or container disappeared under a check."""
+
+    kind: ClassVar[str] = SandboxLost.kind
 
 
 class ToolRefused(FbenchError):

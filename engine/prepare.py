@@ -1,8 +1,8 @@
-"""Makes an open sandbox what the task needs before the first turn: setup commands run, modules import."""
+"""Makes an open sandbox what the task needs before the first turn: bash is there, setup has run, modules import."""
 
 import json
 
-from fbench.engine.errors import ModuleMissing, SetupFailed
+from fbench.engine.errors import ModuleMissing, SandboxFailed, SetupFailed
 from fbench.engine.execs import run_exec
 from fbench.engine.seams import ExecRequest, Sandbox
 from fbench.tasks.manifest import Environment
@@ -11,6 +11,9 @@ SETUP_TIMEOUT_S = 600.0
 """For one setup command: long enough to install packages, short enough that an unattended suite ends."""
 
 MODULES_TIMEOUT_S = 120.0
+BASH_TIMEOUT_S = 60.0
+"""For a command that does nothing: only a machine that hangs takes so long, and then the run says so itself."""
+_NOT_STARTED = {126, 127}
 _KEEP_BYTES = 4000
 _IMPORT = """\
 import importlib, json, sys
@@ -25,12 +28,14 @@ print("\\n" + json.dumps(missing))
 
 
 async def prepare_sandbox(sandbox: Sandbox, environment: Environment) -> None:
-    """Run `environment.setup`, then import `environment.modules`.
+    """See that commands can run, run `environment.setup`, then import `environment.modules`.
 
     Raises:
+        SandboxFailed: there is no bash, without which no tool and no check would do anything.
         SetupFailed: a command ended with another exit code than 0, or took too long.
         ModuleMissing: a module does not import.
     """
+    await _need_bash(sandbox)
     for command in environment.setup:
         request = ExecRequest(("bash", "-c", command))
         done = await run_exec(sandbox, request, timeout_s=SETUP_TIMEOUT_S, keep_bytes=_KEEP_BYTES)
@@ -40,6 +45,14 @@ async def prepare_sandbox(sandbox: Sandbox, environment: Environment) -> None:
             raise SetupFailed(msg)
     if environment.modules:
         await _import_modules(sandbox, environment.modules)
+
+
+async def _need_bash(sandbox: Sandbox) -> None:
+    request = ExecRequest(("bash", "-c", ":"))
+    done = await run_exec(sandbox, request, timeout_s=BASH_TIMEOUT_S, keep_bytes=_KEEP_BYTES)
+    if done.exit_code in _NOT_STARTED and done.reason:
+        msg = f"the {sandbox.kind} sandbox has no bash, which tools and checks need: {done.reason}; add it to the image"
+        raise SandboxFailed(msg)
 
 
 async def _import_modules(sandbox: Sandbox, modules: tuple[str, ...]) -> None:

@@ -42,7 +42,7 @@ async def run_command(
 
     Raises:
         CannotEvaluate: it timed out, bash could not be started, or the sandbox went away under it.
-        JudgingFailed: no grading sandbox could be opened.
+        JudgingFailed: no grading sandbox could be opened, or an isolated one was lost.
     """
     request = ExecRequest(("bash", "-c", command), merge_stderr=merge_stderr)
     try:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from fbench.engine.confine import ConfinedFolder
-from fbench.engine.errors import FbenchError, JudgingFailed, SandboxFailed, SandboxLost
+from fbench.engine.errors import FbenchError, GraderLost, JudgingFailed, SandboxFailed, SandboxLost
 from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree, remove_tree
 from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
@@ -40,7 +40,7 @@ async def judge_workspace(request: JudgeRequest) -> Verdict:
     Every check gets a result: one that cannot be evaluated is `error`, one behind a closed gate `skipped`.
 
     Raises:
-        JudgingFailed: no grading sandbox could be opened, so the work was not judged.
+        JudgingFailed: no grading sandbox could be opened, or one was lost, so the work was not judged.
         UnknownNameError: a type of check that nothing installed judges; see `unsupported_checks`.
     """
     judges = {check.id: load_check(check.type) for check in request.manifest.grader.checks}
@@ -115,9 +115,18 @@ async def open_grading_sandbox(request: JudgeRequest) -> AsyncIterator[Sandbox]:
 
     Raises:
         JudgingFailed: it could not be opened, with one retry.
+        GraderLost: an isolated one went away, which no work inside could bring about. In `local` the work can kill
+            what runs it, and must not escape its score that way: there SandboxLost stays with the check.
     """
     async with _temporary_folder(request.scratch) as folder, AsyncExitStack() as stack:
-        yield await _open(stack, request, folder)
+        sandbox = await _open(stack, request, folder)
+        try:
+            yield sandbox
+        except SandboxLost as error:
+            if not sandbox.capabilities.isolated:
+                raise
+            msg = f"the grading sandbox was lost: {error}. {_what_next(request)}"
+            raise GraderLost(msg) from error
 
 
 async def _open(stack: AsyncExitStack, request: JudgeRequest, folder: Path) -> Sandbox:
@@ -129,12 +138,14 @@ async def _open(stack: AsyncExitStack, request: JudgeRequest, folder: Path) -> S
         except (SandboxFailed, SandboxLost, OSError) as error:
             log.warning("grader.open_failed", run_id=request.spec.run_id, attempt=attempt, error=str(error))
             if attempt == OPEN_ATTEMPTS:
-                msg = (
-                    f"the grading sandbox could not be opened, tried {attempt} times: {error}. The work is kept in "
-                    f"{request.workspace_final}; see `fbench doctor`, then `fbench rejudge {request.spec.run_id}`"
-                )
+                msg = f"the grading sandbox could not be opened, tried {attempt} times: {error}. {_what_next(request)}"
                 raise JudgingFailed(msg) from error
         attempt += 1
+
+
+def _what_next(request: JudgeRequest) -> str:
+    again = f"fbench rejudge {request.spec.run_id}"
+    return f"The work is kept in {request.workspace_final}; see `fbench doctor`, then `{again}`"
 
 
 def _prepare(request: JudgeRequest, place: Path) -> SandboxSpec:

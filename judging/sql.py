@@ -177,7 +177,7 @@ async def _ask(check: manifest.SqlCheck, address: Address, context: CheckContext
 
     Raises:
         CannotEvaluate: it could not run, took too long, or answered with something else.
-        JudgingFailed: no grading sandbox could be opened.
+        JudgingFailed: no grading sandbox could be opened, or an isolated one was lost.
     """
     job: dict[str, Any] = {
         **asdict(address),
@@ -209,7 +209,10 @@ def _read(check: manifest.SqlCheck, address: Address, result: ExecResult) -> dic
         reason = f"the query did not end within its timeout_s of {check.timeout_s:g} s"
         raise CannotEvaluate(reason, evidence)
     if result.exit_code != 0:
-        why = "out of memory" if result.out_of_memory else result.reason or said or "no words"
+        if result.out_of_memory:
+            reason = "the query took more memory than the grading sandbox has (`environment.resources.memory`)"
+            raise CannotEvaluate(reason, evidence)
+        why = result.reason or said or "no words"
         reason = (
             f"the program that asks the database ended with exit code {result.exit_code}: {why}. The grading sandbox "
             "needs python3, 3.9 or later"

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -37,9 +38,10 @@ SHARED_MEMORY_BYTES = 256 * 1024**2
 """Size of /dev/shm where no memory limit is given; with one, it is at most half of that."""
 TAKEN = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "proc", "dev", "sys", "run", "nix")
 """First parts of paths at which no workspace can appear."""
+# Not --die-with-parent: a bwrap that dies between forking its child and waking it leaves that child waiting for ever.
+# The supervisor ends, and the namespace with it, when fbench's end of its socket is closed.
 ISOLATION = (
     "--unshare-all",
-    "--die-with-parent",
     "--new-session",
     "--unshare-user",
     "--uid",
@@ -78,19 +80,35 @@ async def _try(program: str) -> str | None:
         return f"bubblewrap (the program `bwrap`) is not in PATH: {INSTALL_HINT}"
     argv = [absolute(program), *ISOLATION, *_system_arguments(), "--proc", "/proc", "--dev", "/dev", "/bin/true"]
     try:
-        with anyio.fail_after(PROBE_PATIENCE_S):
-            done = await anyio.run_process(argv, check=False, env={}, cwd="/", stdin=subprocess.DEVNULL)
+        exit_code, words = await _run_to_end(argv)
     except TimeoutError:
         return f"bubblewrap at {program} did not answer within {PROBE_PATIENCE_S:.0f} s"
     except OSError as error:
         return f"bubblewrap at {program} could not be started: {error}"
-    if done.returncode == 0:
+    if exit_code == 0:
         return None
-    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+    said = words.decode(errors="replace").strip() or f"exit code {exit_code}"
     return (
         f"bubblewrap at {program} cannot make a namespace: {said}. It needs version 0.8 or later and user namespaces "
         f"(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
     )
+
+
+async def _run_to_end(argv: Sequence[str]) -> tuple[int, bytes]:
+    """The exit code of a program and what it said on stderr. Cut off, its whole process group is killed."""
+    process = await anyio.open_process(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
+    )
+    try:
+        with anyio.fail_after(PROBE_PATIENCE_S):
+            said = b"".join([chunk async for chunk in process.stderr]) if process.stderr else b""
+            return await process.wait(), said
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # by itself, bwrap would leave a child that waits for it
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
 
 
 @asynccontextmanager

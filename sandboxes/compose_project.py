@@ -113,6 +113,8 @@ def _service(
         document["mem_limit"] = document["memswap_limit"] = resources.memory
     if resources.pids is not None:
         document["pids_limit"] = resources.pids
+    if resources.disk is not None:
+        document["ulimits"] = {"fsize": resources.disk}  # of each file: what a service holds in all nobody adds up
     return document
 
 

@@ -20,6 +20,7 @@ from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree
 from fbench.engine.seams import Capabilities, ExecRequest, Limits, OpenSandbox, Sandbox, SandboxSpec, SiteSpec
 from fbench.sandboxes.docker_container import (
+    TMPFS_BYTES,
     Bind,
     ContainerNotStarted,
     ContainerPlan,
@@ -182,7 +183,7 @@ class _Making:
             yield sandbox
 
     def check_place(self) -> None:
-        """Raises SandboxFailed for a workspace that would lie on top of what programs need."""
+        """Raises SandboxFailed for a workspace on top of what programs need, or one with a hole in it."""
         workspace = split_workdir(self.spec.workdir)[0]
         parts = PurePosixPath(workspace).parts
         if len(parts) < 2 or parts[1] in TAKEN or workspace in {TMP, HOME, "/home", "/run", "/var"}:  # noqa: PLR2004 - the root and a name
@@ -191,6 +192,13 @@ class _Making:
                 f"`environment.workdir` to /workspace"
             )
             raise SandboxFailed(msg)
+        for place in self.image.volumes:
+            if PurePosixPath(workspace) in PurePosixPath(place).parents:
+                msg = (
+                    f"the image declares the volume {place}, which would keep a part of the workspace from being "
+                    f"judged: build it without that VOLUME"
+                )
+                raise SandboxFailed(msg)
 
     async def make_workdir(self, sandbox: Sandbox) -> None:
         """Make a workdir that lies below the workspace, from inside, where links lead nowhere but inside."""
@@ -264,6 +272,11 @@ class _Making:
             has_outside=not self.network_limit,
             init=init,
             tmpfs=tmpfs,
+            volumes={
+                f"fbench-{uuid4().hex}": place
+                for place in self.image.volumes
+                if place not in {*TMPFS_BYTES, *(bind.target for bind in binds)}
+            },
         )
 
     def _control_folder(self) -> Path:

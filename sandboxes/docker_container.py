@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from fbench.engine.logs import get_logger
 from fbench.engine.seams import Limits
 from fbench.sandboxes.docker_engine import CONFLICT, NO_SUCH, REQUEST_PATIENCE_S, ContainerHost, status_of
 from fbench.sandboxes.docker_ownership import Account
+from fbench.sandboxes.docker_sweep import delete_at
 
 REMOVE_PATIENCE_S = 30.0
 """How long removing a container may take; seen are 0.1 s."""
@@ -24,11 +25,9 @@ SHARED_MEMORY_BYTES = 256 * 1024**2
 """Size of /dev/shm where no memory limit is given; with one, it is at most half of that."""
 OWN_PIDS = 8
 """Processes that are ours and no command's."""
-TMPFS = {
-    "/run": "rw,nosuid,nodev,size=16m",
-    "/var/tmp": "rw,nosuid,nodev,size=256m",  # noqa: S108 - inside the container
-}
-"""Where programs expect to write besides home, /tmp and the workspace; their pages count as the sandbox's memory."""
+TMPFS_BYTES = {"/run": 16 * 1024**2, "/var/tmp": 256 * 1024**2}  # noqa: S108 - inside the container
+"""Where programs expect to write besides home, /tmp and the workspace, and how much at most; with a memory limit no
+more than an eighth of it each. What lies there counts as memory, of which the command that deletes it needs some."""
 
 log = get_logger(__name__)
 
@@ -39,10 +38,11 @@ class ContainerNotStarted(SandboxFailed):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image the engine has: its content id, and the variables it brings."""
+    """An image the engine has: its content id, the variables it brings, and the folders it calls volumes."""
 
     id: str
     env: Mapping[str, str]
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class ContainerPlan:
         has_outside: whether the network leads out; else only names of its own are asked for anywhere.
         init: whether the engine's init is its first process.
         tmpfs: places with a file system in memory besides those of every container, and its options.
+        volumes: volumes to make, by their names, at places that the image calls volumes; with what the image has there,
+            and read-only like the rest of it. The engine's own could be written, on its disk and without a bound.
     """
 
     image: str
@@ -80,6 +82,7 @@ class ContainerPlan:
     has_outside: bool
     init: bool
     tmpfs: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """As the engine's API takes it."""
@@ -90,7 +93,10 @@ class ContainerPlan:
             ulimits.append({"Name": "fsize", "Soft": limits.disk_bytes, "Hard": limits.disk_bytes})
         uid, gid = self.user
         # By its owner: the engine gives it the mode of the image's folder of that name, whatever is asked for.
-        own_tmpfs = {place: f"{options},uid={uid},gid={gid}" for place, options in TMPFS.items()}
+        most = limits.memory_bytes // 8 if limits.memory_bytes is not None else max(TMPFS_BYTES.values())
+        own_tmpfs = {
+            place: f"rw,nosuid,nodev,size={min(size, most)},uid={uid},gid={gid}" for place, size in TMPFS_BYTES.items()
+        }
         host: dict[str, Any] = {
             "Init": self.init,
             "AutoRemove": True,
@@ -106,6 +112,16 @@ class ContainerPlan:
             "Mounts": [
                 {"Type": "bind", "Source": str(bind.source), "Target": bind.target, "ReadOnly": bind.is_read_only}
                 for bind in self.binds
+            ]
+            + [
+                {
+                    "Type": "volume",
+                    "Source": name,
+                    "Target": place,
+                    "ReadOnly": True,
+                    "VolumeOptions": {"Labels": dict(self.labels)},
+                }
+                for name, place in self.volumes.items()
             ],
         }
         if not self.has_outside:
@@ -180,8 +196,10 @@ async def inspect_image(host: ContainerHost, name: str) -> Image:
                 msg = f"the Docker engine has no image {name!r}: `docker pull {name}`, or map it with --image-map"
                 raise SandboxFailed(msg) from error
             raise
-    pairs = (text.partition("=") for text in (facts.get("Config") or {}).get("Env") or ())
-    return Image(facts["Id"], {key: value for key, _, value in pairs})
+    config = facts.get("Config") or {}
+    pairs = (text.partition("=") for text in config.get("Env") or ())
+    volumes = tuple(str(PurePosixPath(place)) for place in config.get("Volumes") or ())
+    return Image(facts["Id"], {key: value for key, _, value in pairs}, volumes)
 
 
 @asynccontextmanager
@@ -191,6 +209,8 @@ async def running_container(host: ContainerHost, plan: ContainerPlan, name: str)
         yield await _start(host, plan, name)
     finally:
         await remove_container(host, name)
+        for volume in plan.volumes:
+            await _remove_volume(host, volume)
 
 
 async def _start(host: ContainerHost, plan: ContainerPlan, name: str) -> Container:
@@ -237,6 +257,16 @@ async def remove_container(host: ContainerHost, name: str) -> bool:
                 return True
     log.error("container.not_removed", container=name, why=str(trouble or f"not within {REMOVE_PATIENCE_S} s"))
     return False
+
+
+async def _remove_volume(host: ContainerHost, name: str) -> None:
+    """Remove a volume of a container that is gone. Shielded and bounded; what stays is left to the sweep."""
+    with anyio.move_on_after(REQUEST_PATIENCE_S, shield=True):
+        try:
+            await delete_at(host.client, f"volumes/{name}")
+        except Exception as error:  # noqa: BLE001 - as in `remove_container`
+            if status_of(error) != NO_SUCH:
+                log.warning("volume.not_removed", volume=name, why=str(error))
 
 
 def _ended(name: str) -> str:

@@ -182,7 +182,7 @@ async def _remove(docker: "Docker", item: Leftover) -> str | None:
     ways: dict[str, Callable[[], Awaitable[object]]] = {
         "container": lambda: docker.containers.container(item.id).delete(force=True, v=True),
         "network": lambda: _remove_network(docker, item),
-        "volume": lambda: _delete(docker, f"volumes/{item.id}", force="true"),
+        "volume": lambda: delete_at(docker, f"volumes/{item.id}", force="true"),
     }
     try:
         await ways[item.kind]()
@@ -196,9 +196,10 @@ async def _remove(docker: "Docker", item: Leftover) -> str | None:
 
 async def _remove_network(docker: "Docker", item: Leftover) -> None:
     """A network whose members are none of ours keeps them and stays: the engine then says so."""
-    await _delete(docker, f"networks/{item.id}")
+    await delete_at(docker, f"networks/{item.id}")
 
 
-async def _delete(docker: "Docker", path: str, **params: str) -> None:
-    async with docker._query(path, method="DELETE", params=params):  # noqa: SLF001 - the public way asks twice
+async def delete_at(docker: "Docker", path: str, **params: str) -> None:
+    """One request to delete; the client's own ways ask for the thing first. Raises DockerError."""
+    async with docker._query(path, method="DELETE", params=params):  # noqa: SLF001 - see above
         pass

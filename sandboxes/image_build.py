@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -27,6 +28,8 @@ LOCK_POLL_S = 0.1
 HTTP_REFUSED = 400
 MAX_REFUSAL_BYTES = 64 * 1024
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""The engine paints what a step says on stderr red."""
 BUILDKIT_WORDS = ("requires buildkit", "unknown flag: mount", "unknown instruction")
 BUILDKIT_HINT = "\nfbench builds without BuildKit: RUN --mount, COPY --link and heredocs have to be written otherwise"
 
@@ -180,8 +183,8 @@ def _lock_folder() -> Path:
 
 def _lines(message: Mapping[str, Any]) -> list[str]:
     """The lines of output in one message of the engine."""
-    text = message.get("stream") or message.get("status") or ""
-    return [line.rstrip()[:MAX_LINE] for line in str(text).splitlines() if line.strip()]
+    text = _COLOUR.sub("", str(message.get("stream") or message.get("status") or ""))
+    return [line.rstrip()[:MAX_LINE] for line in text.splitlines() if line.strip()]
 
 
 def _failure(what: str, why: str, tail: Collection[str]) -> str:

@@ -54,8 +54,7 @@ class SupervisorLink:
     async def start(cls, argv: Sequence[str], *, what: str) -> Self:
         """Start `argv` with the control socket as its standard input and an empty environment; wait until it answers.
 
-        The process is started from this thread, to which `bwrap --die-with-parent` ties its life. Raises
-        SandboxFailed, with what the process had to say, when it does not come up.
+        Raises SandboxFailed, with what the process had to say, when it does not come up.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log_fd = os.memfd_create("fbench-supervisor-log", os.MFD_CLOEXEC)

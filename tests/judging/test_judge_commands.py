@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from fbench.engine.errors import JudgingFailed, SandboxFailed, SandboxLost
-from fbench.engine.seams import OpenSandbox, Sandbox, SandboxSpec
+from fbench.engine.errors import GraderLost, JudgingFailed, SandboxFailed, SandboxLost
+from fbench.engine.seams import Capabilities, OpenSandbox, Sandbox, SandboxSpec
 from fbench.judging.judge import judge_workspace
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ else:
 
 
 REASON = "the supervisor did not answer"
+ROWS = {"type": "sql_check", "dsn": "sqlite:///app.db", "query": "select 1", "expect": [[1]]}
 
 
 def run(command: str, **fields: Any) -> dict[str, Any]:
@@ -227,14 +228,19 @@ async def test_a_sandbox_that_never_opens_fails_the_judging_and_leaves_no_copy(b
     assert list(bench.scratch.iterdir()) == []
 
 
-async def test_a_sandbox_lost_under_a_check_is_an_error_of_that_check_alone(bench: Bench) -> None:
-    class Lost:
-        kind = "local"
-        workspace = "/workspace"
+class Lost:
+    """A sandbox that goes away with its first command."""
 
-        def exec(self, request: object) -> object:
-            raise SandboxLost(REASON)
+    workspace = "/workspace"
 
+    def __init__(self, *, isolated: bool) -> None:
+        self.capabilities = Capabilities(isolated=isolated, limits={})
+
+    def exec(self, request: object) -> object:
+        raise SandboxLost(REASON)
+
+
+async def test_a_sandbox_lost_where_work_could_end_it_is_an_error_of_that_check_alone(bench: Bench) -> None:
     opened = 0
 
     @asynccontextmanager
@@ -242,7 +248,7 @@ async def test_a_sandbox_lost_under_a_check_is_an_error_of_that_check_alone(benc
         nonlocal opened
         opened += 1
         if opened == 1:
-            yield Lost()
+            yield Lost(isolated=False)
             return
         async with bench.open_sandbox(spec) as sandbox:
             yield sandbox
@@ -250,6 +256,19 @@ async def test_a_sandbox_lost_under_a_check_is_an_error_of_that_check_alone(benc
     verdict = await bench.judge(run("true"), run("true"), open_sandbox=open_sandbox)
     assert [result.status for result in verdict.checks] == ["error", "passed"]
     assert REASON in verdict.checks[0].detail
+
+
+@pytest.mark.parametrize("check", [run("true"), ROWS])
+async def test_an_isolated_sandbox_lost_under_a_check_is_no_verdict(bench: Bench, check: dict[str, Any]) -> None:
+    @asynccontextmanager
+    async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[Any]:
+        yield Lost(isolated=True)
+
+    bench.write(bench.final, {"app.db": ""})
+    with pytest.raises(GraderLost, match=rf"{REASON}.*fbench rejudge run-1") as caught:
+        await bench.judge(present("app.db"), check, open_sandbox=open_sandbox)
+    assert caught.value.kind == "sandbox_lost"
+    assert list(bench.scratch.iterdir()) == []
 
 
 async def test_cancelling_goes_on_ends_the_command_and_leaves_no_copy(either: Bench) -> None:

@@ -3,10 +3,15 @@
 import json
 import os
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from fbench.engine.seams import Limits, Sandbox, SandboxSpec
 
 if TYPE_CHECKING:
     from tests.judging.conftest import Bench
@@ -142,6 +147,22 @@ async def test_rows_without_end_have_failed_in_bounded_memory(bench: Bench) -> N
     assert [result.status for result in verdict.checks] == ["failed", "failed"]
     assert verdict.checks[0].detail == "the query gave more than 100000 rows; expected 1 row"
     assert verdict.checks[1].detail == "the query gave more bytes than can be compared; expected 1 row"
+
+
+async def test_a_query_that_takes_too_much_memory_is_told_so(bench: Bench) -> None:
+    make_database(bench)
+    has_group: list[bool] = []
+
+    @asynccontextmanager
+    async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+        async with bench.open_sandbox(replace(spec, limits=Limits(memory_bytes=100 * 1024**2))) as sandbox:
+            has_group.append(sandbox.capabilities.limits["memory"] == "cgroup")
+            yield sandbox
+
+    verdict = await bench.judge(sql("select length(randomblob(900000000))", [1]), open_sandbox=open_sandbox)
+    (result,) = verdict.checks
+    assert result.status == "error" or not has_group[0], result
+    assert ("`environment.resources.memory`" if has_group[0] else "memory") in result.detail, result
 
 
 async def test_modules_planted_in_the_workspace_are_not_imported(either: Bench) -> None:

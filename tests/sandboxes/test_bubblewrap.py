@@ -18,6 +18,7 @@ from fbench.engine.errors import SandboxFailed
 from fbench.engine.seams import Limits, Mount, SandboxSpec, SiteSpec
 from fbench.sandboxes import bubblewrap, visible
 from fbench.sandboxes.bubblewrap import open_site
+from fbench.sandboxes.surroundings import real
 from fbench.tasks.manifest import Environment
 
 EVERYWHERE = "cat /proc/[0-9]*/environ /proc/self/environ 2>/dev/null; env; cat /proc/*/cmdline 2>/dev/null"
@@ -203,6 +204,65 @@ async def test_the_modules_of_the_environment_import(open_bubblewrap: Any, run: 
     async with open_bubblewrap() as sandbox:
         done = await run(sandbox, ("python", "-c", f"import {', '.join(names)}; print('ok')"))
         assert done.text.endswith("ok")
+
+
+SLOW_BWRAP = """#!{python} -ISu
+# As bubblewrap starts: the child waits on an eventfd until its parent wakes it, here for a whole second.
+import ctypes, os, sys, time
+wake = os.eventfd(0)
+if os.fork() == 0:
+    os.read(wake, 8)
+    os._exit(0)
+if "--die-with-parent" in sys.argv:
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+open("{marks}/" + str(os.getpid()), "w").close()
+time.sleep(1)
+os.write(wake, (1).to_bytes(8, "little"))
+os.wait()
+"""
+STARTER = """
+import sys
+from pathlib import Path
+import anyio
+from fbench.engine.seams import SandboxSpec
+from fbench.sandboxes import bubblewrap
+
+async def main():
+    if sys.argv[1] == "probe":
+        await bubblewrap.probe()
+    else:
+        async with bubblewrap.open_sandbox(SandboxSpec("r", Path(sys.argv[2], "w"), Path(sys.argv[2], "s"))):
+            pass
+
+async def cancelled_after_a_start():
+    async with anyio.create_task_group() as group:
+        group.start_soon(main)
+        while not any(Path(sys.argv[2], "marks").iterdir()):
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+
+anyio.run(cancelled_after_a_start if sys.argv[3] == "cancelled" else main)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "cancelled"])
+@pytest.mark.parametrize("what", ["probe", "sandbox"])
+async def test_an_end_while_bubblewrap_starts_leaves_nobody_waiting(
+    tmp_path: Path, alive: Any, until: Any, what: str, end: str
+) -> None:
+    marks = tmp_path / "marks"
+    for folder in (marks, tmp_path / "bin", tmp_path / "w"):
+        folder.mkdir()
+    slow = tmp_path / "bin" / "bwrap"
+    slow.write_text(SLOW_BWRAP.format(python=real(Path(sys.executable)), marks=marks))
+    slow.chmod(0o755)
+    env = {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen([sys.executable, "-c", STARTER, what, tmp_path, end], env=env) as starter:  # noqa: ASYNC220
+        if end == "killed":
+            assert await until(lambda: any(marks.iterdir()))
+            starter.kill()
+    assert any(marks.iterdir())
+    assert await until(lambda: not alive(str(slow)))
 
 
 UNPRIVILEGED = """

@@ -72,7 +72,7 @@ async def test_a_service_gets_what_its_manifest_says(host: ContainerHost, make_s
         "env": {"PRICE": "$5 and ${HOME}", "NUMBER": 7},
         "files": {"services/start.txt": "/etc/start.txt"},
         "healthcheck": {"command": "test -f /etc/start.txt", "interval_s": 0.2, "retries": 20},
-        "resources": {"memory": "128m", "pids": 40, "cpus": 0.5},
+        "resources": {"memory": "128m", "pids": 40, "cpus": 0.5, "disk": "64m"},
     }
     spec = make_site({"web": service}, files={"services/start.txt": "hello\n"})
     (spec.task_folder / "services" / "start.txt").chmod(0o600)
@@ -83,6 +83,7 @@ async def test_a_service_gets_what_its_manifest_says(host: ContainerHost, make_s
         limits = details["HostConfig"]
         assert (limits["Memory"], limits["MemorySwap"], limits["PidsLimit"]) == (128 << 20, 128 << 20, 40)
         assert limits["NanoCpus"] == 500_000_000
+        assert limits["Ulimits"] == [{"Name": "fsize", "Soft": 64 << 20, "Hard": 64 << 20}]
         assert details["Config"]["Labels"]["fbench.owner"] == owner_identity()
         seen = await docker("exec", "--user", "65534", details["Id"], "cat", "/etc/start.txt")
         assert seen == "hello"

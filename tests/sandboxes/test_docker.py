@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pytest
 
 from fbench.engine.errors import SandboxFailed, SandboxLost, UsageError
 from fbench.engine.owner import owner_identity
-from fbench.engine.seams import ExecRequest, SandboxSpec
+from fbench.engine.seams import ExecRequest, Limits, SandboxSpec
 from fbench.sandboxes import docker_container, docker_exec, docker_plain
 from fbench.sandboxes.docker import open_container_sandbox
-from fbench.sandboxes.docker_engine import find_engine, open_container_host
+from fbench.sandboxes.docker_engine import ContainerHost, find_engine, open_container_host
 from fbench.sandboxes.docker_processes import InsideProcesses, Process, tree_of
+from fbench.sandboxes.docker_sweep import Leftover, find_leftovers
 
 
 async def _named(run_id: str) -> list[dict[str, Any]]:
@@ -38,6 +40,14 @@ async def test_a_container_carries_its_run_and_owner_and_no_rights(docker_opener
         assert (await run(sandbox, "touch /usr/x /etc/x 2>&1 | grep -c Read-only")).text == "2"
         assert (await run(sandbox, "id -un; touch /run/x /var/tmp/x /dev/shm/x && echo ok")).text == "agent\nok"
     assert await _named(tag) == []
+
+
+async def test_what_fills_the_places_in_memory_can_be_deleted_again(docker_opener: Any, run: Any) -> None:
+    async with docker_opener(limits=Limits(memory_bytes=128 * 1024**2)) as sandbox:
+        for place in ("/dev/shm", "/var/tmp", "/run"):
+            done = await run(sandbox, f"head -c 1G /dev/zero > {place}/full")
+            assert "No space left" in done.text, done
+        assert (await run(sandbox, "rm /dev/shm/full /var/tmp/full /run/full && echo done")).text == "done"
 
 
 async def test_files_belong_to_the_user_of_fbench_afterwards(docker_opener: Any, run: Any, spec: SandboxSpec) -> None:
@@ -93,6 +103,45 @@ async def test_an_image_without_python_works_all_the_same(
             open_container_sandbox(host, spec, image=name, owner=owner_identity()) as sandbox,
         ):
             assert (await run(sandbox, "echo here; command -v python3")).text == "here"
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)  # noqa: ASYNC221 - cleaning up
+
+
+async def _volumes_of(host: ContainerHost, run_id: str) -> list[Leftover]:
+    found = await find_leftovers(host.client, lambda labels: labels.get("fbench.run") == run_id)
+    return [item for item in found if item.kind == "volume"]
+
+
+VOLUMES = """FROM {image}
+RUN mkdir -p /data /workspace/part && echo of the image > /data/file && chmod -R 777 /data
+VOLUME /data /workspace /home/agent /tmp /run
+"""
+
+
+@pytest.mark.parametrize("has_hole", [False, True])
+async def test_volumes_of_an_image_are_read_only_like_the_rest_of_it(
+    needs_docker: None, spec: SandboxSpec, run: Any, image: str, tag: str, has_hole: bool
+) -> None:
+    name = f"fbench-test-volumes-{tag}"
+    build = VOLUMES.format(image=image) + ("VOLUME /workspace/part\n" if has_hole else "")
+    await anyio.run_process(["docker", "build", "-q", "-t", name, "-"], input=build.encode())
+    try:
+        async with open_container_host() as host:
+            spec = replace(spec, run_id=tag)
+            opening = open_container_sandbox(host, spec, image=name, owner=owner_identity())
+            if has_hole:
+                with pytest.raises(SandboxFailed, match="the volume /workspace/part"):
+                    await opening.__aenter__()
+                return
+            async with opening as sandbox:
+                assert len(await _volumes_of(host, spec.run_id)) == 1
+                assert (await run(sandbox, "cat /data/file; echo x > /data/file")).text.splitlines() == [
+                    "of the image",
+                    "bash: line 1: /data/file: Read-only file system",
+                ]
+                assert (await run(sandbox, "touch /workspace/x /tmp/x ~/x /run/x && echo ok")).text == "ok"
+            assert await _volumes_of(host, spec.run_id) == []
+        assert (spec.workspace / "x").exists()
     finally:
         subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)  # noqa: ASYNC221 - cleaning up
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,33 @@ async def test_a_container_ended_by_hand_is_a_lost_sandbox_and_no_score(
     assert (folder / "workspace_final" / "done.txt").read_text() == "x\n"
 
 
+async def test_a_container_removed_while_judging_is_a_lost_sandbox_and_no_score(
+    host: ContainerHost, make_task: Any, run_docker: Any, alive: Any, tag: str
+) -> None:
+    ids: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            ids.append(event.run_id)
+
+    async def remove_it() -> None:
+        while not alive(tag):  # noqa: ASYNC110 - a process of the check's, which tells nobody
+            await anyio.sleep(0.05)
+        (container,) = await host.client.containers.list(filters={"label": [f"fbench.run={ids[0]}"]})
+        await container.delete(force=True)
+
+    task = make_task(checks=[{"id": "slow", "type": "command_exit_zero", "command": f"sleep {tag}"}])
+    ended: list[tuple[RunResult, Path]] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(remove_it)
+        ended.append(await run_docker(task, "fake/oracle", watch))
+    ((result, folder),) = ended
+    assert result.error is not None
+    assert (result.status, result.error.kind, result.score, result.passed) == ("error", "sandbox_lost", None, None)
+    assert "fbench rejudge" in result.error.message
+    assert (folder / "workspace_final" / "done.txt").read_text() == "done\n"
+
+
 async def test_a_missing_image_is_an_error_before_any_model_is_asked(make_task: Any, run_docker: Any) -> None:
     result, folder = await run_docker(make_task(environment={"image": "fbench/nowhere:1"}), "fake/oracle")
     assert result.error is not None
@@ -244,10 +272,32 @@ async def test_a_task_with_an_image_of_its_own_runs(
         },
         checks=[{"id": "same", "type": "command_exit_zero", "command": "cmp done.txt /twice"}],
     )
-    try:
+    async with images_removed(host, task_id):
         result, folder = await run_docker(task, "fake/oracle")
         assert (result.status, result.passed) == ("completed", True), result.error
         assert (folder / "workspace_final" / "done.txt").read_text() == "own\nown\n"
+
+
+async def test_an_image_without_bash_is_an_error_before_any_model_is_asked(
+    host: ContainerHost, make_task: Any, run_docker: Any, image: str, tag: str
+) -> None:
+    task_id = f"without_bash_{tag}"
+    dockerfile = f"FROM {image}\nRUN rm -f /bin/bash /usr/bin/bash\n"
+    task = make_task(
+        task_id=task_id, environment={"build": "environment/"}, files={"environment/Dockerfile": dockerfile}
+    )
+    async with images_removed(host, task_id):
+        result, _ = await run_docker(task, "fake/nop")
+    assert result.error is not None
+    assert (result.status, result.error.kind, result.score, result.turns) == ("error", "sandbox_failed", None, 0)
+    assert "no bash" in result.error.message
+
+
+@asynccontextmanager
+async def images_removed(host: ContainerHost, task_id: str) -> AsyncIterator[None]:
+    """Whatever was built for the task is gone at the end."""
+    try:
+        yield
     finally:
         for built in await host.client.images.list(filters={"label": [f"{LABEL_TASK}={task_id}"]}):
             await host.client.images.delete(built["Id"], force=True)

@@ -180,10 +180,10 @@ anyio.run(main)
         self, docker: Docker, task: Task
     ) -> None:
         label = f"fbench.test={task.folder.name}"
-        task.write(f"FROM {BASE_NAME}\nLABEL {label}\nRUN echo so far so good && exit 7\n")
+        task.write(f"FROM {BASE_NAME}\nLABEL {label}\nRUN echo so far so good >&2 && exit 7\n")
         with pytest.raises(ImageBuildFailed) as caught:
             await task.resolve(docker)
-        assert "so far so good" in str(caught.value)
+        assert "\n  so far so good\n" in str(caught.value)
         assert "code: 7" in str(caught.value)
         assert await _labelled_containers(docker, label) == []
 
