@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,35 @@ def test_a_lost_stderr_costs_the_progress_not_the_run(
     )
     assert done.returncode == 0
     assert json.loads(done.stdout)["passed"] is True
+
+
+def test_a_disk_that_fills_up_ends_the_run_as_an_error_with_its_result(
+    make_task: "MakeTask", make_script: "MakeScript", environ: dict[str, str], tmp_path: Path
+) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap, which makes a small disk here, is not installed on this machine")
+    shout = {"tool_calls": [{"name": "bash", "arguments": {"command": "printf %15000s"}}]}
+    model = make_script([shout], loop=True)
+    (tmp_path / "runs").mkdir()
+    small_disk = ("bwrap", "--dev-bind", "/", "/", "--size", str(2 * 1024**2), "--tmpfs", str(tmp_path / "runs"))
+    arguments = ("run", "--task", str(make_task()), "--model", model, "--sandbox", "local", "--max-turns", "none")
+    script = '"$@"; echo "code $?"; cat runs/*/result.json; tail -n 1 runs/*/transcript.jsonl | tr -d "\\n"'
+    done = subprocess.run(
+        [*small_disk, "bash", "-c", script, "bash", *FBENCH, *arguments],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "\ncode 3\n" in done.stdout, done.stderr
+    stored, _, last_line = done.stdout.partition("\ncode 3\n")[2].rpartition("\n")
+    result = json.loads(stored)
+    assert (result["status"], result["error"]["kind"], result["score"]) == ("error", "host_io", None)
+    assert result["tool_calls"] > 0
+    assert json.loads(last_line)["type"] == "run_finished"
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unknown_task_names_the_near_one(fbench: Fbench) -> None:
