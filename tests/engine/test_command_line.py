@@ -265,8 +265,17 @@ def test_a_signal_leaves_a_cancelled_result_and_no_process(
 
 
 def test_sigkill_leaves_a_readable_transcript_no_process_and_an_index_that_rebuilds(
-    environ: dict[str, str], make_task: "MakeTask", make_script: "MakeScript", tmp_path: Path, fbench: Fbench
+    environ: dict[str, str],
+    make_task: "MakeTask",
+    make_script: "MakeScript",
+    tmp_path: Path,
+    fbench: Fbench,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A temporary folder of its own: each run that starts beside this test sweeps what dead runs left in the shared one.
+    environ["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", environ["TMPDIR"])
     pids = tmp_path / "pids"
     command = f"setsid sleep 300 & echo $! > {pids}; echo $$ >> {pids}; sleep 300"
     process, folder = _start_long_run(environ, make_task, make_script, tmp_path, command)
