@@ -137,6 +137,7 @@ class Run:
                 tools=plan.tools,
                 transcript=record.transcript,
                 watch=record.watch,
+                redact=record.redact,
             )
         )
         run_agent = load("agents", plan.manifest.tools.style)
