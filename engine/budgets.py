@@ -85,9 +85,9 @@ class Budget:
         """Record `budget_exceeded:<cap>` and cancel what runs in the scope; only the first breach counts."""
         if self.kill_reason is None:
             self.kill_reason = f"budget_exceeded:{cap}"
+            self._scope.cancel(self.kill_reason)  # first: nothing that goes wrong in telling of it keeps the run going
             if self._on_breach is not None:
                 self._on_breach(self.kill_reason)
-            self._scope.cancel(self.kill_reason)
 
     async def start_turn(self) -> None:
         """Ask for one more turn."""

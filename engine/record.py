@@ -1,10 +1,11 @@
 """What a run writes while it happens, and the result it ends with."""
 
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from fbench.engine.events import (
     BudgetBreached,
@@ -17,6 +18,7 @@ from fbench.engine.events import (
     Warned,
     Watcher,
 )
+from fbench.engine.logs import get_logger
 from fbench.engine.owner import owner_identity
 from fbench.engine.records.folder import RunFolder, write_atomically
 from fbench.engine.records.ledger import Ledger
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
     from fbench.engine.models.calls import RetryNotice
     from fbench.engine.plan import RunPlan
     from fbench.pricing.table import PricedModel
+
+RESERVED_BYTES = 256 * 1024
+"""Disk space held while a run lasts: a disk that fills up meanwhile still takes the last line and result.json."""
+
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -62,11 +69,13 @@ class RunRecord:
         self.folder = RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
         self.transcript = Transcript(self.folder.transcript, redact=self.redact)
         self.ledger = Ledger(self.folder.ledger)
+        self._reserve: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._release()
         self.transcript.close()
         self.ledger.close()
 
@@ -77,6 +86,8 @@ class RunRecord:
         self.transcript.write("run_started", **asdict(self.started_run()))
         if plan.price is not None:
             self.rates_used(plan.price)
+        self._reserve = tempfile.TemporaryFile(dir=self.folder.path, buffering=0)  # noqa: SIM115 - held until the end
+        self._reserve.write(bytes(RESERVED_BYTES))
         budget = manifest.budget
         limits: dict[str, float | int | None] = {
             "turns": manifest.agent.max_turns,
@@ -125,8 +136,12 @@ class RunRecord:
         self.watch(PhaseStarted(phase))
 
     def breached(self, kill_reason: str) -> None:
-        """Write down the first breach, at the moment it happens."""
-        self.transcript.write("budget_breached", kill_reason=kill_reason)
+        """Write down the first breach, at the moment it happens. Called by a timer, so it raises nothing: a disk that
+        is full ends the run at the next line."""
+        try:
+            self.transcript.write("budget_breached", kill_reason=kill_reason)
+        except OSError as error:
+            log.warning("transcript.write_failed", run_id=self.folder.run_id, error=str(error))
         self.watch(BudgetBreached(kill_reason))
 
     def retried(self, notice: "RetryNotice") -> None:
@@ -162,12 +177,25 @@ class RunRecord:
         self.outcome.error = ErrorInfo(kind=kind, message=self.redact(message))
 
     def finish(self, budget: "Budget") -> RunResult:
-        """Write the last transcript line and result.json, in this order, and tell who watches."""
+        """Write the last transcript line and result.json, in this order, and tell who watches.
+
+        When the disk does not take them, the folder stays that of an unfinished run, and the result says why.
+        """
+        self._release()
         result = self._result(budget)
-        self.transcript.write("run_finished", status=result.status, score=result.score)
-        self.folder.write_result(result)
+        try:
+            self.transcript.write("run_finished", status=result.status, score=result.score)
+            self.folder.write_result(result)
+        except OSError as error:
+            self.fail("host_io", f"the result cannot be written into {self.folder.path}: {error}; make room there")
+            result = self._result(budget)
         self.watch(RunFinished(result, self.folder.path, round(self._model_wait_s, 3)))
         return result
+
+    def _release(self) -> None:
+        if self._reserve is not None:
+            self._reserve.close()
+            self._reserve = None
 
     def _result(self, budget: "Budget") -> RunResult:
         plan, outcome, totals = self.plan, self.outcome, self.ledger.totals()

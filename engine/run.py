@@ -159,6 +159,7 @@ class Run:
                 transcript=record.transcript,
                 watch=record.watch,
                 context_window=plan.model.context_window,
+                redact=record.redact,
             )
         )
         run_agent = load("agents", plan.manifest.tools.style)

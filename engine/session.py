@@ -6,7 +6,7 @@ budget itself: it does so through a `Session`, so that every loop, also one from
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -91,6 +91,7 @@ class Parts:
     tools: Mapping[str, Tool]
     transcript: "Transcript"
     watch: Watcher
+    redact: Callable[[str], str]
     context_window: int | None = None
 
 
@@ -246,7 +247,8 @@ class Session:
         parts.transcript.write(
             "tool_started", turn=self.turn, tool_call_id=call.id, name=call.name, arguments=call.arguments
         )
-        parts.watch(ToolStarted(self.turn, call.id, call.name, _summary(call.arguments)))
+        summary = _summary(parts.redact(call.arguments))  # shown as progress, which may be kept as a log
+        parts.watch(ToolStarted(self.turn, call.id, call.name, summary))
         started = time.monotonic()
         seen = OutputBuffer(KEEP_OUTPUT_BYTES)
         outcome: ToolOutcome | None = None

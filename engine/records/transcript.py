@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -20,13 +21,23 @@ class LineFile:
         self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def write_line(self, text: str) -> None:
-        """Append `text` and a newline. A lone surrogate becomes its JSON escape. Raises OSError (disk full)."""
+        """Append `text` and a newline. A lone surrogate becomes its JSON escape.
+
+        Raises:
+            OSError: disk full; nothing of the line stays, so that a later one does not begin in its middle.
+        """
         if self._fd is None:
             msg = "the file has been closed"
             raise ValueError(msg)
-        data = memoryview(text.encode("utf-8", errors="backslashreplace") + b"\n")
-        while data:
-            data = data[os.write(self._fd, data) :]
+        line = memoryview(text.encode("utf-8", errors="backslashreplace") + b"\n")
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -54,7 +54,9 @@ unset -v __fbench_text __fbench_own __fbench_name __fbench_old __fbench_cwd __fb
 
 # Writes the state when the shell ends: by itself, by `exit`, by `set -e`; `exec` and a kill leave the one before.
 # A trap for EXIT that the command sets is kept aside and run after the state is written.
+# POSIX mode, which an exported POSIXLY_CORRECT brings, takes no function called `trap`: it is left for that long.
 _KEEP = r"""
+if [[ -v POSIXLY_CORRECT ]]; then __fbench_posix=$POSIXLY_CORRECT; unset -v POSIXLY_CORRECT; fi
 __fbench_on_exit=
 __fbench_save() {
   set +aeux
@@ -89,6 +91,7 @@ trap() {
   if (( ${#__fbench_others[@]} )); then builtin trap -- "$__fbench_action" "${__fbench_others[@]}"; fi
 }
 builtin trap '{ __fbench_save "$?"; } 2>/dev/null; eval "$__fbench_on_exit"' EXIT
+if [[ -v __fbench_posix ]]; then export POSIXLY_CORRECT=$__fbench_posix; unset -v __fbench_posix; fi
 """
 
 _COMMAND_OF_ARGUMENT = "__fbench_command=$2\nset --\n"

@@ -38,6 +38,21 @@ async def test_a_wall_time_breach_ends_what_is_awaited() -> None:
     assert time.monotonic() - started < UNUSABLY_LONG_S / 2
 
 
+async def test_a_breach_that_cannot_be_told_still_ends_what_is_awaited() -> None:
+    def refuse(_reason: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    budget = Budget(BudgetLimits(turns=0), on_breach=refuse)
+    with pytest.raises(OSError, match="No space"), budget.scope():
+        await budget.start_turn()
+    budget = Budget(BudgetLimits(), on_breach=refuse)
+    with budget.scope():
+        with pytest.raises(OSError, match="No space"):
+            budget.breach("suite_cost")
+        await anyio.sleep(UNUSABLY_LONG_S)
+        pytest.fail("the breach did not end what ran in the scope")
+
+
 async def test_a_pause_does_not_use_wall_time() -> None:
     budget = Budget(BudgetLimits(wall_time_s=0.2))
     with budget.scope():

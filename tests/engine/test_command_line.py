@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,35 @@ def test_a_lost_stderr_costs_the_progress_not_the_run(
     assert json.loads(done.stdout)["passed"] is True
 
 
+def test_a_disk_that_fills_up_ends_the_run_as_an_error_with_its_result(
+    make_task: "MakeTask", make_script: "MakeScript", environ: dict[str, str], tmp_path: Path
+) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap, which makes a small disk here, is not installed on this machine")
+    shout = {"tool_calls": [{"name": "bash", "arguments": {"command": "printf %15000s"}}]}
+    model = make_script([shout], loop=True)
+    (tmp_path / "runs").mkdir()
+    small_disk = ("bwrap", "--dev-bind", "/", "/", "--size", str(2 * 1024**2), "--tmpfs", str(tmp_path / "runs"))
+    arguments = ("run", "--task", str(make_task()), "--model", model, "--sandbox", "local", "--max-turns", "none")
+    script = '"$@"; echo "code $?"; cat runs/*/result.json; tail -n 1 runs/*/transcript.jsonl | tr -d "\\n"'
+    done = subprocess.run(
+        [*small_disk, "bash", "-c", script, "bash", *FBENCH, *arguments],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "\ncode 3\n" in done.stdout, done.stderr
+    stored, _, last_line = done.stdout.partition("\ncode 3\n")[2].rpartition("\n")
+    result = json.loads(stored)
+    assert (result["status"], result["error"]["kind"], result["score"]) == ("error", "host_io", None)
+    assert result["tool_calls"] > 0
+    assert json.loads(last_line)["type"] == "run_finished"
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_task_names_the_near_one(fbench: Fbench) -> None:
     done = fbench("run", "--task", "hello_repo_fx", "--model", "fake/nop")
     assert done.returncode == 2
@@ -235,8 +265,17 @@ def test_a_signal_leaves_a_cancelled_result_and_no_process(
 
 
 def test_sigkill_leaves_a_readable_transcript_no_process_and_an_index_that_rebuilds(
-    environ: dict[str, str], make_task: "MakeTask", make_script: "MakeScript", tmp_path: Path, fbench: Fbench
+    environ: dict[str, str],
+    make_task: "MakeTask",
+    make_script: "MakeScript",
+    tmp_path: Path,
+    fbench: Fbench,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A temporary folder of its own: each run that starts beside this test sweeps what dead runs left in the shared one.
+    environ["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", environ["TMPDIR"])
     pids = tmp_path / "pids"
     command = f"setsid sleep 300 & echo $! > {pids}; echo $$ >> {pids}; sleep 300"
     process, folder = _start_long_run(environ, make_task, make_script, tmp_path, command)

@@ -1,6 +1,8 @@
 """ledger.jsonl: whole lines, exact dollars, sums that match, readers that forgive a torn end."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from decimal import Decimal
 from pathlib import Path
@@ -183,3 +185,19 @@ def test_the_sums_stay_when_the_line_could_not_be_written(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="closed"):
         ledger.append(line(cost_usd=Decimal(1)))
     assert ledger.totals().cost_usd == 1
+
+
+def test_a_line_the_disk_did_not_take_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from fbench.engine.records.transcript import LineFile\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "with LineFile(Path(sys.argv[1])) as file:\n"
+        "    file.write_line('a' * 60)\n"
+        "    try:\n        file.write_line('b' * 60)\n"
+        "    except OSError:\n        file.write_line('c')\n"
+    )
+    path = tmp_path / "lines"
+    subprocess.run([sys.executable, "-P", "-c", code, str(path)], check=True)
+    assert path.read_text() == "a" * 60 + "\nc\n"

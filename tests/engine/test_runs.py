@@ -293,6 +293,19 @@ async def test_two_engines_in_one_loop_do_not_meet(make_task: "MakeTask", tmp_pa
         assert len([path for path in (tmp_path / f"runs{number}").iterdir() if path.is_dir()]) == 2
 
 
+async def test_a_key_that_a_model_came_by_is_not_shown_as_progress(
+    make_task: "MakeTask", make_script: "MakeScript", tmp_path: Path
+) -> None:
+    key = "sk-very-secret-0123456789"
+    model = make_script([{"tool_calls": [bash(f"true -H 'Authorization: Bearer {key}'")]}])
+    events: list[Event] = []
+    async with Engine(environ={"OPENAI_API_KEY": key}) as engine:
+        options = RunOptions(task=make_task(), model=model, sandbox="local", runs_dir=tmp_path / "runs")
+        await engine.run(options, events.append)
+    assert [event.summary.count("[redacted]") for event in events if isinstance(event, ToolStarted)] == [1]
+    assert key not in str(events)
+
+
 async def test_the_key_is_in_no_file_of_the_run(
     make_task: "MakeTask", make_script: "MakeScript", run_local: "RunLocal"
 ) -> None:

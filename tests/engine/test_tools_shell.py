@@ -151,6 +151,16 @@ async def test_a_damaged_state_is_not_used(opened: Bash) -> None:
         )
 
 
+async def test_an_exported_posix_mode_lasts_and_breaks_nothing(opened: Bash) -> None:
+    async with opened() as shell:
+        assert await shell.bash("export POSIXLY_CORRECT=yes; mkdir -p sub; cd sub") == "[no output]"
+        assert await shell.bash("echo $POSIXLY_CORRECT; shopt -oq posix && echo on; cd ..") == "yes\non\n"
+        assert await shell.bash("basename $PWD; unset POSIXLY_CORRECT; cd sub") != "sub\n"
+        assert await shell.bash("echo ${POSIXLY_CORRECT-gone}; shopt -oq posix || echo off; basename $PWD") == (
+            "gone\noff\nsub\n"
+        )
+
+
 async def test_a_path_without_programs_lasts_and_can_be_mended(opened: Bash) -> None:
     async with opened() as shell:
         await shell.bash("export OLD=$PATH PATH=/nowhere")
