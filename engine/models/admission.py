@@ -147,7 +147,8 @@ class Gate:
             reserved_usd = await spending.purse.reserve(most_usd, least_usd)
         if reserved_usd < most_usd:
             left_usd = reserved_usd - most_cost(price, input_tokens, 0)
-            admission.request = replace(request, max_output_tokens=affordable_output(price, input_tokens, left_usd))
+            allowed = min(request.max_output_tokens, affordable_output(price, input_tokens, left_usd))
+            admission.request = replace(request, max_output_tokens=allowed)
         return reserved_usd
 
     @asynccontextmanager

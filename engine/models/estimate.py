@@ -65,7 +65,7 @@ class RequestMeter:
     def __init__(self) -> None:
         self._tools: tuple[ToolSchema, ...] = ()
         self._tokens = 0
-        self._uncounted = 0
+        self._by_rule = 0
         self._counted = 0
         self._last: Message | None = None
         self._answer_tokens: int | None = None
@@ -75,33 +75,33 @@ class RequestMeter:
         """Input tokens that `request` will take."""
         if not self._continues(request):
             self._tools, self._tokens = tuple(request.tools), estimate_tools(request.tools)
-            self._uncounted = self._tokens
+            self._by_rule = self._tokens
             self._counted, self._last, self._answer_tokens = 0, None, None
             self._revision = request.revision
         messages = request.messages
         if self._answer_tokens is not None and len(messages) > self._counted:
             if messages[self._counted].role == "assistant":
                 self._tokens += self._answer_tokens
+                self._by_rule += estimate_message(messages[self._counted])
                 self._counted += 1
             self._answer_tokens = None
         for position in range(self._counted, len(messages)):
             tokens = estimate_message(messages[position])
             self._tokens += tokens
-            self._uncounted += tokens
+            self._by_rule += tokens
         self._counted = len(messages)
         self._last = messages[-1] if messages else None
         return self._tokens
 
     def at_most(self) -> int:
         """A count that the request last estimated cannot pass: a token is at least one byte, in all tokenizers that
-        work on bytes, and what the server has counted is known."""
-        return self._tokens + self._uncounted * (BYTES_PER_TOKEN - 1)
+        work on bytes. What the server counted before does not lower it, since servers have counted wrongly."""
+        return max(self._tokens, self._by_rule * BYTES_PER_TOKEN)
 
     def observe(self, request: "ModelRequest", usage: "Usage", *, keeps_reasoning: bool = False) -> None:
         """What the server counted for `request` and its answer, whose reasoning is only sent again if it is kept."""
         self._tools = tuple(request.tools)
         self._tokens = usage.input + usage.cache_read + usage.cache_write
-        self._uncounted = 0
         self._revision = request.revision
         self._counted = len(request.messages)
         self._last = request.messages[-1] if request.messages else None
