@@ -59,12 +59,13 @@ def faulty(server: "LoopbackServer", seed: int, storms: bool) -> "Callable[[Exch
             return
         messages = exchange.request.json["messages"]
         answers = sum(message["role"] == "assistant" for message in messages)
-        usage = {"prompt_tokens": 500 + dice.randrange(500), "completion_tokens": 10 + dice.randrange(90)}
+        usage: dict[str, object] = {
+            "prompt_tokens": 500 + dice.randrange(500),
+            "completion_tokens": 10 + dice.randrange(90),
+        }
         if dice.random() < 0.1:
-            usage |= {
-                "prompt_tokens_details": {"cached_tokens": 10**6},
-                "total_tokens": -1,
-            }  # nonsense beside the counts
+            # Nonsense beside the counts.
+            usage |= {"prompt_tokens_details": {"cached_tokens": 10**6}, "total_tokens": -1}
         if answers >= CALLS:
             await server.submit(usage=usage)(exchange)
         else:
@@ -108,9 +109,8 @@ async def test_runs_against_faults(
         for line in (options.runs_dir / result.run_id / "ledger.jsonl").read_text().splitlines()
     ]
     say(f"{RUNS} runs, {AT_ONCE} at once: {time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} s CPU")
-    say(
-        f"ends: {dict(ends)}; attempts: {len(lines)}, of which answered: {sum(line['error'] is None for line in lines)}"
-    )
+    answered = sum(line["error"] is None for line in lines)
+    say(f"ends: {dict(ends)}; attempts: {len(lines)}, of which answered: {answered}")
     assert len(list(options.runs_dir.glob("*/result.json"))) == len(results) == RUNS
     assert len(lines) == len(loopback.requests)
     served = loopback.tokens_served()
