@@ -54,7 +54,7 @@ def a_day(rng):
 
 def corners(window):
     minutes = ref.minutes_of(*window[1:])
-    return [minutes[0], minutes[-1], *([0, ref.DAY - 1] if 0 in minutes else [])]
+    return [minutes[0], minutes[-1], *(minute for minute in (ref.DAY - 1, 0) if minute in minutes)]
 
 
 def night_greeting(rng):

@@ -133,3 +133,29 @@ def test_a_seed_asks_the_same_questions_again(task: Any) -> None:
     first, again, other = (task.run(f"{command} {seed}", workspace).stdout for seed in ("a", "a", "b"))
     assert first == again
     assert first.replace(b"seed a", b"seed b") != other
+
+
+def test_the_answers_drawn_for_any_seed_are_the_solutions(task: Any) -> None:
+    """Among 300 seeds some draw a window that begins at midnight, and what else is rare."""
+    script = task.scratch / "answers.py"
+    script.write_text(
+        "import os, sys\n"
+        "sys.path[:0] = [os.environ['FBENCH_GRADER'], os.getcwd()]\n"
+        "import questions\n"
+        "source = open(os.environ['FBENCH_GRADER'] + '/probe.py').read()\n"
+        "names = {}\n"
+        "exec(source.rpartition('main()')[0], names)\n"
+        "for seed in range(300):\n"
+        "    for group in questions.GROUPS:\n"
+        "        for question, right in questions.draw(group, f'{seed}'):\n"
+        "            try:\n"
+        "                got = names['answer'](question)\n"
+        "                is_right = got == (list(right) if isinstance(right, tuple) else right)\n"
+        "            except Exception as error:\n"
+        "                is_right = isinstance(right, questions.Raises) and type(error).__name__ == right.name\n"
+        "            if not is_right:\n"
+        "                sys.exit(f'{seed} {group} {question} {right}')\n",
+        encoding="utf-8",
+    )
+    done = task.run(f'python -I -B "{script}"', task.solve())
+    assert done.returncode == 0, done.stderr.decode()
