@@ -1,7 +1,7 @@
 """Recorded traffic played again: each request is answered as the recording has it, with no network, key or waiting.
 
 Several recorded runs may have asked the same. A replayed run then follows one of them, so that its answers come from
-one conversation: first a run of the same attempt number, then whichever comes first in the recording.
+one conversation: one that no other follows, of the same attempt number if there is one, else the first in the file.
 """
 
 from collections import defaultdict
@@ -45,6 +45,7 @@ class Recording:
         self.path = path
         self.torn_lines = 0
         self.runs: dict[str, RecordedRun] = {}
+        self._followed: set[str] = set()
         self._by_key: dict[str, list[Entry]] = defaultdict(list)
         self._estimates: dict[str, dict[str, RecordedEstimate]] = defaultdict(dict)
         self._messages: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -66,13 +67,19 @@ class Recording:
         if line.tools is not None:
             self._tools[line.request.tools] = line.tools
 
-    def take(self, form: Canonical, *, following: str | None, attempt: int) -> AttemptLine | None:
+    def take(self, key: str, *, following: str | None, attempt: int) -> AttemptLine | None:
         """The next answer to a request that was not played yet, of the run that is followed where it has one."""
-        left = [entry for entry in self._by_key.get(form.key, ()) if not entry.is_played]
+        left = [entry for entry in self._by_key.get(key, ()) if not entry.is_played]
         if not left:
             return None
-        chosen = min(left, key=lambda entry: (entry.line.run_id != following, entry.line.attempt != attempt))
+
+        def distance(entry: Entry) -> tuple[bool, bool, bool]:
+            run_id = entry.line.run_id
+            return run_id != following, run_id in self._followed, entry.line.attempt != attempt
+
+        chosen = min(left, key=distance)
         chosen.is_played = True
+        self._followed.add(chosen.line.run_id)
         return chosen.line
 
     def estimate(self, form: Canonical, *, following: str | None) -> RecordedEstimate | None:
@@ -206,7 +213,7 @@ class ReplayModel:
             ReplayMissing: it is not in the recording.
         """
         form = self._ids.request(request)
-        line = self._recording.take(form, following=self._following, attempt=self._attempt)
+        line = self._recording.take(form.key, following=self._following, attempt=self._attempt)
         if line is None:
             if (given_up := self._given_up()) is not None:
                 raise given_up

@@ -34,7 +34,7 @@ WAITS = "model_wait"
 """Transcript events that only say how long a call waited to be sent; they are left out and not counted, and `seq` is
 not compared."""
 
-_DURATION = re.compile(r"\b\d+\.\d+ ?(?:s|ms|secs?|seconds)\b")
+_DURATION = re.compile(r"\b\d+\.\d+ ?(?:s|ms|secs?|seconds)\b(?: \(\d+:\d\d:\d\d\))?")
 
 EXCERPT_CHARS = 40
 """Of a text, shown on either side of the first character that differs."""
@@ -83,6 +83,8 @@ def mask_durations(text: str) -> str:
 
     >>> mask_durations("35 passed in 0.70s, slowest 12.5 ms, sleep 3 s")
     '35 passed in DURATION, slowest DURATION, sleep 3 s'
+    >>> mask_durations("3 passed in 61.20s (0:01:01)")
+    '3 passed in DURATION'
     """
     return _DURATION.sub("DURATION", text)
 
