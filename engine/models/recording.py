@@ -211,7 +211,10 @@ def read_line(raw: bytes, where: str) -> Line | None:
 
 
 class RecordingModel:
-    """A model whose attempts are recorded; asks `model`."""
+    """A model whose attempts are recorded; asks `model`.
+
+    An answer whose line could not be written is handed on all the same, for it is paid for; no other attempt is made.
+    """
 
     def __init__(self, model: Model, recorder: Recorder, ids: Canonicaliser, run_id: str, attempt: int) -> None:
         self.name = model.name
@@ -222,6 +225,7 @@ class RecordingModel:
         self._run_id = run_id
         self._attempt = attempt
         self._known: set[str] = set()
+        self._lost: OSError | None = None
         self._estimates: dict[str, RecordedEstimate] = {}
 
     def estimate(self, request: ModelRequest) -> TokenEstimate:
@@ -234,7 +238,10 @@ class RecordingModel:
         return found
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """One attempt of the model, recorded before it is handed on. Raises AttemptFailed."""
+        """One attempt of the model, recorded before it is handed on. Raises AttemptFailed; OSError where the line of
+        the one before was lost."""
+        if self._lost is not None:
+            raise self._lost
         form = self._ids.request(request)
         try:
             reply = await self._model.complete(request)
@@ -253,7 +260,9 @@ class RecordingModel:
         return reply
 
     def end(self, unavailable: str | None) -> None:
-        """Record the run's end. Raises OSError."""
+        """Record the run's end. Raises OSError, also where the line of the last attempt was lost."""
+        if self._lost is not None:
+            raise self._lost
         words = None if unavailable is None else self._ids.outward(unavailable)
         self._recorder.append(EndLine(run_id=self._run_id, unavailable=words, estimates=self._take_estimates()))
 
@@ -294,7 +303,11 @@ class RecordingModel:
             tools=tools,
             estimates=self._take_estimates(),
         )
-        self._recorder.append(line)
+        try:
+            self._recorder.append(line)
+        except OSError as error:
+            self._lost = error
+            return
         self._known.update(item.digest for item in new)
         self._known.add(form.tools_digest)
 

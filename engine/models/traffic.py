@@ -69,4 +69,4 @@ def _of_run(model: "Model", recorder: Recorder | None, record: "RunRecord") -> I
         try:
             recording.end(error.message if error is not None and gave_up else None)
         except OSError as unwritten:
-            log.warning("recording.end_lost", run_id=run_id, error=str(unwritten))
+            log.warning("recording.cut_off", run_id=run_id, error=str(unwritten))
