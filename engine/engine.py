@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import anyio.to_thread
 
 from fbench.engine.events import Watcher, ignore
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from fbench.engine.models.limits import EndpointLimiter
     from fbench.engine.models.names import ModelSpec
+    from fbench.engine.models.replay import Recording
     from fbench.engine.options import RunOptions
     from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
@@ -34,6 +36,7 @@ class Engine:
     def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = environ
         self._indexes: dict[Path, Index] = {}
+        self._recordings: dict[Path, Recording] = {}
         self._limiters: dict[tuple[str, str | None, str | None], EndpointLimiter] = {}
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
@@ -61,7 +64,7 @@ class Engine:
             RuntimeError: the engine is not open.
         """
         group = self._open_group()
-        from fbench.engine.models.names import open_model  # noqa: PLC0415 - late: importing the engine stays cheap
+        from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late: importing the engine stays cheap
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
         from fbench.engine.run import Shared, run_task  # noqa: PLC0415
@@ -69,9 +72,12 @@ class Engine:
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
         if purse is not None:
             require_price(plan, "the suite's cap on dollars")
-        async with open_model(plan.model) as model:
-            shared = Shared(None if model.is_free else self._limiter(plan.model), purse)
-            with RunRecord(plan, watch) as record:
+        recording = None if options.replay is None else await self._recording(options.replay)
+        async with open_traffic(plan, recording) as model_of_run:
+            with RunRecord(plan, watch) as record, model_of_run(record) as model:
+                shared = Shared()
+                if recording is None:  # a replay asks no server and spends nothing
+                    shared = Shared(None if model.is_free else self._limiter(plan.model), purse)
                 return await run_task(plan, model, record, await self._index(options.runs_dir, group), shared)
 
     def _open_group(self) -> "TaskGroup":
@@ -90,6 +96,16 @@ class Engine:
         rates = EndpointRates(model.requests_per_minute, model.tokens_per_minute, model.max_concurrency)
         limiter.rates = limiter.rates.tightened(rates)
         return limiter
+
+    async def _recording(self, path: Path) -> "Recording":
+        """A recording to replay, read once: its answers are handed out to all runs of this engine."""
+        from fbench.engine.models.replay import load_recording  # noqa: PLC0415 - late, see run
+
+        path = Path(os.path.realpath(path))  # noqa: ASYNC240 - one look at a path, cheaper than a thread
+        async with self._opening:
+            if path not in self._recordings:
+                self._recordings[path] = await anyio.to_thread.run_sync(load_recording, path)
+            return self._recordings[path]
 
     async def _index(self, runs_dir: Path, group: "TaskGroup") -> "Index":
         """The index of a runs folder, opened once; its writer lives in the engine's own task group."""

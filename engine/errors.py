@@ -7,6 +7,7 @@
     │   ├── ModelUnavailable  the model did not answer within its patience
     │   ├── ModelRejected     the model's server refused the request for good
     │   ├── ContextExceeded   the conversation is longer than the model's window
+    │   ├── ReplayMissing     a replayed recording has no answer to a request
     │   ├── SandboxLost       the sandbox went away under the run
     │   ├── SandboxFailed     the sandbox could not start (SetupFailed, ModuleMissing: not as the task needs it)
     │   └── JudgingFailed     the grader could not start (GraderLost: its sandbox went away)
@@ -64,6 +65,12 @@ class ContextExceeded(RunError):
         super().__init__(message)
         self.window_tokens = window_tokens
         self.tries = tries
+
+
+class ReplayMissing(RunError):
+    """A request that the replayed recording has no answer to."""
+
+    kind: ClassVar[str] = "replay_missing"
 
 
 class SandboxLost(RunError):

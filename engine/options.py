@@ -34,7 +34,8 @@ class RunOptions(BaseModel):
     `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
     environment when the run starts. `image_map` gives for an image that a task names the one to use in its place.
     `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars. `config` is a fbench.toml; without one none is
-    read, for only the command line looks into the working folder.
+    read, for only the command line looks into the working folder. `record` is a file that model traffic is added to,
+    `replay` one that it comes from, in place of a server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,8 @@ class RunOptions(BaseModel):
     reasoning_effort: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     max_output_tokens: Annotated[int, Field(gt=0)] | None = None
     prices: Path | None = None
+    record: Path | None = None
+    replay: Path | None = None
     image_map: Mapping[str, str] = Field(default_factory=dict)
     attempt: Annotated[int, Field(ge=1)] = 1
     suite_run_id: str | None = None

@@ -25,6 +25,7 @@ class RunPlan:
     Attributes:
         manifest: the task's with the options on top.
         price: None for a free model and for one without a price; `has_cost` tells them apart.
+        is_free: whether the model costs nothing by definition.
         has_cost: whether what the run costs can be known.
         secrets: texts that must stand in no file of the run.
         warnings: for the user, each said once.
@@ -36,6 +37,7 @@ class RunPlan:
     model: "ModelSpec"
     sandbox: str
     price: "PricedModel | None"
+    is_free: bool
     has_cost: bool
     tools: Mapping[str, Tool]
     secrets: tuple[str, ...]
@@ -52,10 +54,12 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     from fbench.engine.models.access import make_spec  # noqa: PLC0415
     from fbench.engine.models.names import parse_model_name  # noqa: PLC0415
     from fbench.engine.models.settings import fit_settings  # noqa: PLC0415
+    from fbench.engine.models.traffic import check_traffic  # noqa: PLC0415
     from fbench.pricing.table import load_prices  # noqa: PLC0415
     from fbench.tasks.find import find_task  # noqa: PLC0415
     from fbench.tasks.loading import load_task  # noqa: PLC0415
 
+    check_traffic(options.record, options.replay)
     config = Config() if options.config is None else load_config(options.config)
     model_name = parse_model_name(options.model, config.providers)
     task = load_task(find_task(str(options.task)))
@@ -72,7 +76,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
 
     choice = await load_part("choose_sandbox")(
-        options.sandbox, manifest.environment, model_is_fake=is_free, image_map=options.image_map
+        options.sandbox, manifest.environment, model_is_fake=model_name.is_fake, image_map=options.image_map
     )
     if choice.warning:
         warnings.append(choice.warning)
@@ -85,6 +89,8 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         api_key=options.api_key.get_secret_value() if options.api_key else None,
         task=task,
         style=manifest.tools.style,
+        runs_dir=options.runs_dir,
+        is_replayed=options.replay is not None,
     )
     if not is_free:
         manifest, unsent = fit_settings(manifest, model, options)
@@ -96,6 +102,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         model=model,
         sandbox=choice.kind,
         price=price,
+        is_free=is_free,
         has_cost=is_free or price is not None,
         tools=tools,
         secrets=(*([model.api_key] if model.api_key else []), *model.secrets),

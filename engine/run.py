@@ -12,7 +12,7 @@ from fbench.engine.budgets import Budget
 from fbench.engine.confine import ConfinedFolder
 from fbench.engine.errors import RunError
 from fbench.engine.logs import get_logger
-from fbench.engine.models.calls import ModelCaller, RetryPolicy
+from fbench.engine.models.calls import NO_WAITING, ModelCaller, RetryPolicy
 from fbench.engine.options import limits_of, model_wait_s
 from fbench.engine.plan import RunPlan, sandbox_spec, site_spec
 from fbench.engine.prepare import prepare_sandbox
@@ -134,7 +134,7 @@ class Run:
             self.model,
             ledger=record.ledger,
             price=plan.price,
-            retry=RetryPolicy(max_wait_s=model_wait_s(plan.options)),
+            retry=NO_WAITING if plan.options.replay else RetryPolicy(max_wait_s=model_wait_s(plan.options)),
             limiter=self.shared.limiter,
             purse=self.shared.purse,
             waiting=self.budget.paused,

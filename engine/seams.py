@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from fbench.engine.confine import ConfinedFolder
+    from fbench.engine.errors import RunError
     from fbench.engine.models.overlong import Overlong
     from fbench.engine.results import CheckResult, CheckStatus, Tier, Verdict
     from fbench.tasks.manifest import Environment, TaskManifest
@@ -279,6 +280,8 @@ class AttemptFailed(Exception):
         http_status: the status line's code, None when no answer came.
         retry_after_s: what the server asked to wait, seconds.
         overlong: set where the request was longer than the model's window.
+        final: what the call ends with, where that is known beforehand: a replayed call is not tried again for longer
+            than the recorded one was.
     """
 
     def __init__(
@@ -295,6 +298,7 @@ class AttemptFailed(Exception):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.overlong = overlong
+        self.final: RunError | None = None
 
 
 class Model(Protocol):

@@ -34,7 +34,11 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
 
 @click.command()
 @option("--task", required=True, help="A task's folder, or a built-in task's id.")
-@option("--model", required=True, help="openai/NAME, PROVIDER/NAME, fake/oracle, fake/nop or fake/script:FILE.")
+@option(
+    "--model",
+    required=True,
+    help="openai/NAME, PROVIDER/NAME, fake/oracle, fake/nop, fake/script:FILE or replay/RUN_ID.",
+)
 @option(
     "--sandbox", type=click.Choice(["auto", "docker", "bubblewrap", "local"]), help="Where tools run [default: auto]."
 )
@@ -64,6 +68,18 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
     multiple=True,
     metavar="NAME=OTHER",
     help="Use image OTHER where a task names NAME; may be repeated, the variable takes several.",
+)
+@option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Add the model traffic to FILE, without keys.",
+)
+@option(
+    "--replay",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Answer from FILE, which --record wrote: no network, no key.",
 )
 @option("--fail-under", type=Number(0, 1), help="Exit with 1 when the score is below.")
 @json_option

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbench.engine.config import FROM_ENVIRONMENT, Config, Provider
@@ -29,20 +30,26 @@ class Access:
     secrets: tuple[str, ...] = field(repr=False)
 
 
-def provider_access(name: str, provider: Provider, environ: Mapping[str, str], *, api_key: str | None = None) -> Access:
-    """Key and headers of a provider, `api_key` in place of the one its `api_key_env` names.
+def provider_access(
+    name: str, provider: Provider, environ: Mapping[str, str], *, api_key: str | None = None, is_needed: bool = True
+) -> Access:
+    """Key and headers of a provider, `api_key` in place of the one its `api_key_env` names. Where they are not needed,
+    since nothing will be sent, those that are not set are left out.
 
     Raises:
         UsageError: a variable that the provider names is not set.
     """
     key = api_key or None
     if key is None and provider.api_key_env:
-        key = _look_up(provider.api_key_env, environ, f"[providers.{name}] api_key_env")
+        where = f"[providers.{name}] api_key_env"
+        key = _look_up(provider.api_key_env, environ, where, is_needed=is_needed) or None
     headers, secrets = {}, [key] if key else []
     for header, text in provider.headers.items():
         value, is_reference = text, text.startswith(FROM_ENVIRONMENT)
         if is_reference:
-            value = _look_up(text.removeprefix(FROM_ENVIRONMENT), environ, f"[providers.{name}] headers.{header}")
+            variable, where = text.removeprefix(FROM_ENVIRONMENT), f"[providers.{name}] headers.{header}"
+            if not (value := _look_up(variable, environ, where, is_needed=is_needed)):
+                continue
         headers[header] = value
         if is_reference or _SECRET_HEADER.search(header):
             scheme, _, token = value.partition(" ")
@@ -59,8 +66,11 @@ def make_spec(
     api_key: str | None = None,
     task: "LoadedTask | None" = None,
     style: str = "native",
+    runs_dir: Path = Path("runs"),
+    is_replayed: bool = False,
 ) -> ModelSpec:
-    """Everything needed to open a model. `base_url` and `api_key` are options and win over what is configured.
+    """Everything needed to open a model. `base_url` and `api_key` are options and win over what is configured. A model
+    that `is_replayed` needs no key and no header.
 
     A provider of fbench.toml is reached as its section says and in no other way: one called `openai` takes nothing
     from OPENAI_BASE_URL and OPENAI_API_KEY.
@@ -79,8 +89,9 @@ def make_spec(
             secrets=secrets_in(url),
             task=task,
             style=style,
+            runs_dir=runs_dir,
         )
-    access = provider_access(parsed.provider, provider, environ, api_key=api_key)
+    access = provider_access(parsed.provider, provider, environ, api_key=api_key, is_needed=not is_replayed)
     entry = provider.models.get(parsed.name)
     url = base_url or provider.base_url
     return ModelSpec(
@@ -101,8 +112,9 @@ def make_spec(
     )
 
 
-def _look_up(variable: str, environ: Mapping[str, str], where: str) -> str:
-    if value := environ.get(variable, "").strip():
+def _look_up(variable: str, environ: Mapping[str, str], where: str, *, is_needed: bool) -> str:
+    value = environ.get(variable, "").strip()
+    if value or not is_needed:
         return value
     msg = (
         f"the variable {variable} is not set, which {where} of fbench.toml names: set it in the environment or in .env"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from fbench.engine.budgets import PricesCalls, price_at
-from fbench.engine.errors import ContextExceeded, ModelRejected, ModelUnavailable
+from fbench.engine.errors import ContextExceeded, ModelRejected, ModelUnavailable, RunError
 from fbench.engine.logs import get_logger
 from fbench.engine.models.admission import Gate, Place, Spending, WaitNotice
 from fbench.engine.models.answers import excerpt
@@ -56,6 +56,10 @@ class RetryPolicy:
     cap_s: float = 60.0
 
 
+NO_WAITING = RetryPolicy(max_wait_s=None, base_s=0.0, cap_s=0.0)
+"""Of a replay: what was recorded decides how often a call is tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryNotice:
     """A failed attempt that is tried again in `wait_s` seconds."""
@@ -87,6 +91,7 @@ class _Failure:
     http_status: int | None
     retry_after_s: float | None
     overlong: "Overlong | None"
+    final: RunError | None = None
 
 
 class ModelCaller:
@@ -162,6 +167,8 @@ class ModelCaller:
                     admission.failed(outcome.http_status, outcome.retry_after_s)
             if isinstance(outcome, CompletedCall):
                 return outcome
+            if outcome.final is not None:
+                raise outcome.final
             if outcome.overlong is not None:
                 msg = f"{self._model.name} takes no conversation of this length: {outcome.words}"
                 raise ContextExceeded(msg, outcome.overlong.window_tokens, tries=try_)
@@ -194,7 +201,9 @@ class ModelCaller:
         except AttemptFailed as failed:
             words = excerpt(str(failed), self._redact)
             self._write(base, started, http_status=failed.http_status, error=words)
-            return _Failure(words, failed.retryable, failed.http_status, failed.retry_after_s, failed.overlong)
+            return _Failure(
+                words, failed.retryable, failed.http_status, failed.retry_after_s, failed.overlong, failed.final
+            )
         except BaseException as error:
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             words = "cancelled" if cancelled else excerpt(f"{type(error).__name__}: {error}", self._redact)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
     {
         "openai": "fbench.engine.models.openai:open_model",
         "fake": "fbench.engine.models.fake:open_model",
+        "replay": "fbench.engine.models.stored:open_model",
     }
 )
 """Providers of our own; an outside one comes by the entry-point group `fbench.models`."""
@@ -60,6 +62,7 @@ class ModelSpec:
         requests_per_minute, tokens_per_minute, max_concurrency: what fbench.toml grants one endpoint; None is no limit.
         task: the task at hand; only `fake/oracle` looks at it.
         style: the manifest's `tools.style`; in `json_text` the fakes write their calls as text.
+        runs_dir: where stored runs lie; only `replay/RUN_ID` looks there.
         attempt_timeout_s: the longest one HTTP attempt may take.
     """
 
@@ -77,6 +80,7 @@ class ModelSpec:
     max_concurrency: int | None = None
     task: "LoadedTask | None" = None
     style: str = "native"
+    runs_dir: Path = Path("runs")
     attempt_timeout_s: float = DEFAULT_ATTEMPT_TIMEOUT_S
 
 

@@ -1,6 +1,7 @@
 """Two runs compared: the first place where result or transcript differ, ids, times and durations set aside."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from fbench.engine.records.reading import RESULT, TRANSCRIPT, Unreadable, read_r
 IGNORED = frozenset(
     {
         "run_id",
+        "seq",
         "suite_run_id",
         "owner",
         "tool_call_id",
@@ -26,7 +28,13 @@ IGNORED = frozenset(
 )
 """Fields two runs of the same inputs may differ in, of result.json and of every transcript line. In other texts a run's
 own id counts as the word `RUN_ID`, for `local` shows its workspace under a path that holds it; whatever else a text
-says, such as a time that a tool printed, is compared."""
+says, such as a time of day that a tool printed, is compared, but for durations (see `mask_durations`)."""
+
+WAITS = "model_wait"
+"""Transcript events that only say how long a call waited to be sent; they are left out and not counted, and `seq` is
+not compared."""
+
+_DURATION = re.compile(r"\b\d+\.\d+ ?(?:s|ms|secs?|seconds)\b(?: \(\d+:\d\d:\d\d\))?")
 
 EXCERPT_CHARS = 40
 """Of a text, shown on either side of the first character that differs."""
@@ -59,7 +67,7 @@ def first_difference(first: Path, second: Path) -> Difference | None:
                 msg = f"the run in {folder} has no {RESULT}: it did not finish, so there is nothing to compare"
                 raise UsageError(msg)
         ids = [result.run_id for result in results if result is not None]
-        pairs = zip_longest(read_transcript(first / TRANSCRIPT), read_transcript(second / TRANSCRIPT))
+        pairs = zip_longest(_events(first), _events(second))
         for line, (one, other) in enumerate(pairs, start=1):
             if (found := _first(*map(_without_id, (one, other), ids))) is not None:
                 return Difference(TRANSCRIPT, line, *found)
@@ -70,10 +78,25 @@ def first_difference(first: Path, second: Path) -> Difference | None:
     return None if found is None else Difference(RESULT, None, *found)
 
 
+def mask_durations(text: str) -> str:
+    """`text` with seconds that have a decimal point, as test runners print them, replaced by a word.
+
+    >>> mask_durations("35 passed in 0.70s, slowest 12.5 ms, sleep 3 s")
+    '35 passed in DURATION, slowest DURATION, sleep 3 s'
+    >>> mask_durations("3 passed in 61.20s (0:01:01)")
+    '3 passed in DURATION'
+    """
+    return _DURATION.sub("DURATION", text)
+
+
+def _events(folder: Path) -> Iterator[dict[str, Any]]:
+    return (event for event in read_transcript(folder / TRANSCRIPT) if event.get("type") != WAITS)
+
+
 def _without_id(value: Any, run_id: str) -> Any:  # noqa: ANN401 - JSON values
-    """`value` with the run's own id replaced in its texts."""
+    """`value` with the run's own id and durations replaced in its texts."""
     if isinstance(value, str):
-        return value.replace(run_id, "RUN_ID")
+        return mask_durations(value.replace(run_id, "RUN_ID"))
     if isinstance(value, dict):
         return {key: _without_id(item, run_id) for key, item in value.items()}
     if isinstance(value, list):
@@ -83,7 +106,7 @@ def _without_id(value: Any, run_id: str) -> Any:  # noqa: ANN401 - JSON values
 
 def _first(one: Any, other: Any) -> tuple[str, str, str] | None:  # noqa: ANN401 - JSON values
     for field, mine, its in _walk(one, other, "", ""):
-        return (field, *_excerpts(mine, its))
+        return (field, *excerpts(mine, its))
     return None
 
 
@@ -102,16 +125,16 @@ def _walk(one: Any, other: Any, field: str, rule: str) -> Iterator[tuple[str, An
         yield field, one, other
 
 
-def _excerpts(one: Any, other: Any) -> tuple[str, str]:  # noqa: ANN401 - JSON values
+def excerpts(one: Any, other: Any) -> tuple[str, str]:  # noqa: ANN401 - JSON values
     """Both values as text, cut to what surrounds the first character that differs."""
-    texts = [_as_text(value) for value in (one, other)]
+    texts = [as_text(value) for value in (one, other)]
     at = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
     start, end = max(0, at - EXCERPT_CHARS), at + EXCERPT_CHARS
     first, second = (("…" if start else "") + text[start:end] + ("…" if len(text) > end else "") for text in texts)
     return first, second
 
 
-def _as_text(value: Any) -> str:  # noqa: ANN401 - a JSON value
+def as_text(value: Any) -> str:  # noqa: ANN401 - a JSON value
     if value is None:
         return "null"
     return value if value == _ABSENT else json.dumps(value, ensure_ascii=False)

@@ -188,3 +188,11 @@ def test_the_example_of_the_documentation_is_a_config(tmp_path: Path) -> None:
     assert set(spec.secrets) == set(environ.values())
     documented = {key for key in Provider.model_fields if re.search(rf"\b{key}\b", example)}
     assert documented == set(Provider.model_fields)
+
+
+def test_a_replayed_model_needs_no_key_and_no_header(tmp_path: Path) -> None:
+    config = read(tmp_path, FULL)
+    with pytest.raises(UsageError, match="LOCAL_KEY is not set"):
+        make_spec("local/qwen3", config, {})
+    spec = make_spec("local/qwen3", config, {}, is_replayed=True)
+    assert (spec.api_key, dict(spec.headers), spec.secrets) == (None, {"X-Team": "evals"}, ())

@@ -36,7 +36,7 @@ def test_a_name_is_taken_apart_at_its_first_slash(text: str, parsed: ModelName) 
     [
         ("opnai/gpt-4o", "did you mean openai/gpt-4o?"),
         ("gpt-4o", "did you mean openai/gpt-4o?"),
-        ("replay/2026-05-13", "unknown provider 'replay'"),
+        ("record/2026-05-13", "unknown provider 'record'"),
         ("", "provider/name"),
         ("/x", "provider/name"),
         ("openai/", "lacks the part after the provider"),
