@@ -53,7 +53,7 @@ def _headers(value: Mapping[str, str]) -> Mapping[str, str]:
         if not _HEADER.fullmatch(name):
             msg = f"{name!r} is no name of a header"
             raise ValueError(msg)
-        if text.startswith(FROM_ENVIRONMENT) and not _VARIABLE.fullmatch(text.removeprefix(FROM_ENVIRONMENT)):
+        if is_reference(text) and not _VARIABLE.fullmatch(text.removeprefix(FROM_ENVIRONMENT)):
             msg = f"{name}: `env:` wants the name of an environment variable, like env:GATEWAY_TOKEN"
             raise ValueError(msg)
     return value
@@ -117,7 +117,7 @@ class Provider(_Section):
 
     def variables(self) -> tuple[str, ...]:
         """The environment variables whose values are secret."""
-        named = [text.removeprefix(FROM_ENVIRONMENT) for text in self.headers.values() if _is_reference(text)]
+        named = [text.removeprefix(FROM_ENVIRONMENT) for text in self.headers.values() if is_reference(text)]
         return (*([self.api_key_env] if self.api_key_env else []), *named)
 
 
@@ -162,7 +162,8 @@ def load_config(path: Path) -> Config:
         _refuse(path, text, error)
 
 
-def _is_reference(text: str) -> bool:
+def is_reference(text: str) -> bool:
+    """Whether a header's value names a variable."""
     return text.startswith(FROM_ENVIRONMENT)
 
 

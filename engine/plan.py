@@ -55,7 +55,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     from fbench.engine.models.names import parse_model_name  # noqa: PLC0415
     from fbench.engine.models.settings import fit_settings  # noqa: PLC0415
     from fbench.engine.models.traffic import check_traffic  # noqa: PLC0415
-    from fbench.pricing.table import load_prices  # noqa: PLC0415
+    from fbench.pricing.table import FREE_PROVIDERS, load_prices  # noqa: PLC0415
     from fbench.tasks.find import find_task  # noqa: PLC0415
     from fbench.tasks.loading import load_task  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     tools: dict[str, Tool] = {name: load("tools", name)() for name in manifest.tools.allow}
     load("agents", manifest.tools.style)
 
-    is_free = model_name.provider in {"fake", "replay"}
+    is_free = model_name.provider in FREE_PROVIDERS
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
     price = None if is_free else config.price_over(load_prices(user_prices), model_name.provider, model_name.name)
     warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))

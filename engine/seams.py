@@ -219,8 +219,7 @@ class ToolSchema:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call of a model. `max_output_tokens` has been lowered to what the budget leaves; `revision` counts how often
-    messages that were sent before have been changed."""
+    """One call of a model. `max_output_tokens` has been lowered to what the budget leaves."""
 
     messages: Sequence[Message]
     tools: Sequence[ToolSchema] = ()
@@ -229,7 +228,6 @@ class ModelRequest:
     top_p: float | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
-    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,6 @@ class Session:
         self._pending_turns = list(parts.manifest.agent.turns)
         self._tool_notes: dict[str, Any] = {}
         self._window = Window(parts.context_window)
-        self._revision = 0
 
     def say(self, message: Message) -> None:
         """Add a message to the conversation and the transcript."""
@@ -175,7 +174,6 @@ class Session:
             top_p=settings.top_p,
             seed=settings.seed,
             reasoning_effort=settings.reasoning_effort,
-            revision=self._revision,
         )
         estimate = parts.model.estimate(request)
         if excess_tokens := self._window.excess(estimate.input, settings.max_output_tokens):
@@ -201,7 +199,6 @@ class Session:
             )
             raise ContextExceeded(msg, window_tokens)
         self.messages = shortened.messages
-        self._revision += 1
         parts.transcript.write(
             "context_shortened",
             turn=self.turn,
@@ -216,7 +213,7 @@ class Session:
                 f"about {window_tokens} tokens"
             )
         )
-        return replace(request, messages=self.messages, revision=self._revision)
+        return replace(request, messages=self.messages)
 
     def check(self, call: ToolCall) -> CheckedCall | Refusal:
         """Whether a call names a tool of this task and has arguments that fit its schema."""

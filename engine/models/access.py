@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbench.engine.config import FROM_ENVIRONMENT, Config, Provider
+from fbench.engine.config import FROM_ENVIRONMENT, Config, Provider, is_reference
 from fbench.engine.errors import UsageError
 from fbench.engine.models.addresses import secrets_in
 from fbench.engine.models.names import ModelSpec, parse_model_name
@@ -45,13 +45,13 @@ def provider_access(
         key = _look_up(provider.api_key_env, environ, where, is_needed=is_needed) or None
     headers, secrets = {}, [key] if key else []
     for header, text in provider.headers.items():
-        value, is_reference = text, text.startswith(FROM_ENVIRONMENT)
-        if is_reference:
+        value = text
+        if is_reference(text):
             variable, where = text.removeprefix(FROM_ENVIRONMENT), f"[providers.{name}] headers.{header}"
             if not (value := _look_up(variable, environ, where, is_needed=is_needed)):
                 continue
         headers[header] = value
-        if is_reference or _SECRET_HEADER.search(header):
+        if is_reference(text) or _SECRET_HEADER.search(header):
             scheme, _, token = value.partition(" ")
             secrets += [value, *([token] if scheme.isalpha() else [])]  # also the latter of `Bearer TOKEN`
     return Access(key, headers, tuple(secrets))

@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fbench.engine.records.comparing import mask_durations
+from fbench.engine.models.conversation import count_unchanged
+from fbench.engine.records.comparing import map_texts, mask_durations
 from fbench.engine.scratch import scratch_root
-from fbench.engine.seams import Message, ModelRequest, ToolCall
+from fbench.engine.seams import Message, ModelRequest, ToolCall, ToolSchema
 
 RUN_ID_WORD = "<fbench-run-id>"
 SCRATCH_WORD = "<fbench-scratch>"
@@ -69,22 +70,26 @@ class Canonicaliser:
         self._call_ids: dict[str, str] = {}
         self._messages: list[Message] = []
         self._links: list[Link] = []
+        self._tools: Sequence[ToolSchema] = ()
+        self._tool_forms: list[dict[str, Any]] = []
+        self._tools_digest = digest_of([])
 
     def request(self, request: ModelRequest) -> Canonical:
         """The canonical form of `request`."""
-        for position, message in enumerate(request.messages):
-            if position < len(self._messages):
-                if self._messages[position] is message:
-                    continue
-                del self._messages[position:], self._links[position:]
+        unchanged = count_unchanged(self._messages, request.messages)
+        del self._messages[unchanged:], self._links[unchanged:]
+        for message in request.messages[unchanged:]:
             after = self._links[-1].digest if self._links else START
             form = self._message(message)
             self._messages.append(message)
             self._links.append(Link(digest_of([after, form]), after, form))
-        tools = [
-            self.outward({"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)})
-            for tool in request.tools
-        ]
+        if request.tools is not self._tools:
+            self._tools = request.tools
+            self._tool_forms = [
+                self.outward({"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)})
+                for tool in request.tools
+            ]
+            self._tools_digest = digest_of(self._tool_forms)
         settings = {
             "model": self._model,
             "max_output_tokens": request.max_output_tokens,
@@ -93,7 +98,7 @@ class Canonicaliser:
             "seed": request.seed,
             "reasoning_effort": request.reasoning_effort,
         }
-        return Canonical(settings, tools, digest_of(tools), tuple(self._links[: len(request.messages)]))
+        return Canonical(settings, self._tool_forms, self._tools_digest, tuple(self._links))
 
     def outward(self, value: Any) -> Any:  # noqa: ANN401 - JSON values
         """`value` as it is recorded: without secrets, words in place of the run's id and the scratch root."""
@@ -141,14 +146,3 @@ def digest_of(value: Any) -> str:  # noqa: ANN401 - JSON values
     """SHA-256 of a JSON value, the order of keys set aside."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def map_texts(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON values
-    """`value` with every text in it changed, keys too."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(str(key)): map_texts(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [map_texts(item, change) for item in value]
-    return value

@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fbench.engine.models.conversation import count_unchanged
+
 if TYPE_CHECKING:
     from fbench.engine.seams import Message, ModelReply, ModelRequest, ToolCall, ToolSchema, Usage
 
@@ -64,33 +66,25 @@ class RequestMeter:
 
     def __init__(self) -> None:
         self._tools: tuple[ToolSchema, ...] = ()
+        self._messages: list[Message] = []
         self._tokens = 0
         self._by_rule = 0
-        self._counted = 0
-        self._last: Message | None = None
         self._answer_tokens: int | None = None
-        self._revision = 0
 
     def estimate(self, request: "ModelRequest") -> int:
         """Input tokens that `request` will take."""
         if not self._continues(request):
-            self._tools, self._tokens = tuple(request.tools), estimate_tools(request.tools)
-            self._by_rule = self._tokens
-            self._counted, self._last, self._answer_tokens = 0, None, None
-            self._revision = request.revision
-        messages = request.messages
-        if self._answer_tokens is not None and len(messages) > self._counted:
-            if messages[self._counted].role == "assistant":
-                self._tokens += self._answer_tokens
-                self._by_rule += estimate_message(messages[self._counted])
-                self._counted += 1
+            self._tools, self._messages = tuple(request.tools), []
+            self._tokens = self._by_rule = estimate_tools(request.tools)
             self._answer_tokens = None
-        for position in range(self._counted, len(messages)):
-            tokens = estimate_message(messages[position])
+        for message in request.messages[len(self._messages) :]:
+            tokens = by_rule = estimate_message(message)
+            if self._answer_tokens is not None and message.role == "assistant":
+                tokens = self._answer_tokens
+            self._answer_tokens = None
             self._tokens += tokens
-            self._by_rule += tokens
-        self._counted = len(messages)
-        self._last = messages[-1] if messages else None
+            self._by_rule += by_rule
+            self._messages.append(message)
         return self._tokens
 
     def at_most(self) -> int:
@@ -100,20 +94,14 @@ class RequestMeter:
 
     def observe(self, request: "ModelRequest", usage: "Usage", *, keeps_reasoning: bool = False) -> None:
         """What the server counted for `request` and its answer, whose reasoning is only sent again if it is kept."""
-        self._tools = tuple(request.tools)
+        self.estimate(request)  # what the rule says of it is kept beside
         self._tokens = usage.input + usage.cache_read + usage.cache_write
-        self._revision = request.revision
-        self._counted = len(request.messages)
-        self._last = request.messages[-1] if request.messages else None
         self._answer_tokens = usage.output if keeps_reasoning else usage.output - usage.reasoning
 
     def _continues(self, request: "ModelRequest") -> bool:
         """Whether `request` is the counted conversation with messages added."""
-        if len(request.messages) < self._counted or tuple(request.tools) != self._tools:
-            return False
-        if request.revision != self._revision:
-            return False
-        return self._counted == 0 or request.messages[self._counted - 1] is self._last
+        known = self._messages
+        return tuple(request.tools) == self._tools and count_unchanged(known, request.messages) == len(known)
 
 
 def _calls(calls: Sequence["ToolCall"]) -> int:

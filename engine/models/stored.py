@@ -10,10 +10,9 @@ from typing import Any
 from fbench.engine.errors import UsageError
 from fbench.engine.models.names import ModelSpec, split_model_name
 from fbench.engine.records.ledger import LedgerLine, LedgerUnreadable, read_ledger
-from fbench.engine.records.reading import TRANSCRIPT, Unreadable, find_run, read_transcript
+from fbench.engine.records.reading import LEDGER, TRANSCRIPT, Unreadable, find_run, read_transcript
 from fbench.engine.seams import ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
 
-LEDGER = "ledger.jsonl"
 _ENDED = "The stored answers have ended."
 
 

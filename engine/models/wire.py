@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any, Literal, Protocol
 
 from fbench.engine.models.answers import Answer, clean, error_words
+from fbench.engine.models.conversation import count_unchanged
 from fbench.engine.seams import Message, ModelReply, ModelRequest, ToolCall
 
 Api = Literal["chat", "responses"]
@@ -65,14 +66,12 @@ class Rendered:
 
     def items(self, messages: Sequence[Message]) -> list[Item]:
         """The items of all `messages`, in order."""
-        for position, message in enumerate(messages):
-            if position < len(self._messages):
-                if self._messages[position] is message:
-                    continue
-                del self._messages[position:], self._items[position:]
+        unchanged = count_unchanged(self._messages, messages)
+        del self._messages[unchanged:], self._items[unchanged:]
+        for message in messages[unchanged:]:
             self._messages.append(message)
             self._items.append(self._render(message))
-        return list(chain.from_iterable(self._items[: len(messages)]))
+        return list(chain.from_iterable(self._items))
 
     def forget(self) -> None:
         """Render everything again: the way of rendering has changed."""

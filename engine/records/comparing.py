@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -89,19 +89,24 @@ def mask_durations(text: str) -> str:
     return _DURATION.sub("DURATION", text)
 
 
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON values
+    """`value` with every text in it changed, keys too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(str(key)): map_texts(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_texts(item, change) for item in value]
+    return value
+
+
 def _events(folder: Path) -> Iterator[dict[str, Any]]:
     return (event for event in read_transcript(folder / TRANSCRIPT) if event.get("type") != WAITS)
 
 
 def _without_id(value: Any, run_id: str) -> Any:  # noqa: ANN401 - JSON values
     """`value` with the run's own id and durations replaced in its texts."""
-    if isinstance(value, str):
-        return mask_durations(value.replace(run_id, "RUN_ID"))
-    if isinstance(value, dict):
-        return {key: _without_id(item, run_id) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_id(item, run_id) for item in value]
-    return value
+    return map_texts(value, lambda text: mask_durations(text.replace(run_id, "RUN_ID")))
 
 
 def _first(one: Any, other: Any) -> tuple[str, str, str] | None:  # noqa: ANN401 - JSON values

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fbench.engine.errors import UsageError
+from fbench.engine.records.reading import LEDGER, RESULT, TRANSCRIPT
 from fbench.engine.results import RunResult
 
 SLUG_LENGTH = 60
@@ -31,11 +32,11 @@ class RunFolder:
 
     @property
     def transcript(self) -> Path:
-        return self.path / "transcript.jsonl"
+        return self.path / TRANSCRIPT
 
     @property
     def ledger(self) -> Path:
-        return self.path / "ledger.jsonl"
+        return self.path / LEDGER
 
     @property
     def workspace_final(self) -> Path:
@@ -51,7 +52,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        return self.path / "result.json"
+        return self.path / RESULT
 
     @classmethod
     def create(cls, runs_dir: Path, task_id: str, model: str) -> "RunFolder":

@@ -17,6 +17,7 @@ from fbench.engine.results import SCHEMA_VERSION, RunResult
 
 RESULT = "result.json"
 TRANSCRIPT = "transcript.jsonl"
+LEDGER = "ledger.jsonl"
 SNAPSHOT = "manifest.snapshot.yaml"
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024

@@ -11,6 +11,7 @@ from fbench.engine.errors import UnknownNameError
 from fbench.engine.models.usage import read_usage
 from fbench.engine.records.ledger import LedgerLine, LedgerTokens, LedgerUnreadable, read_ledger
 from fbench.engine.records.reading import (
+    LEDGER,
     SUITE_RUN_ID,
     Unreadable,
     find_run,
@@ -22,7 +23,6 @@ from fbench.engine.records.reading import (
 from fbench.engine.results import CostStatus
 from fbench.pricing.table import FREE_PROVIDERS, PriceTable
 
-LEDGER = "ledger.jsonl"
 _SHOWN = 5
 
 
