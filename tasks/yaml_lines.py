@@ -106,10 +106,14 @@ def _refuse_excess(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise UnreadableYaml(_line(event), f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
+            raise _too_deep(_line(event))
         if count > MAX_VALUES:
             message = f"more than {MAX_VALUES} values"
             raise UnreadableYaml(_line(event), message, "keep data in files of their own")
+
+
+def _too_deep(line: int | None) -> UnreadableYaml:
+    return UnreadableYaml(line, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
 
 
 def _line(thing: yaml.Node | yaml.Event) -> int:
@@ -120,6 +124,12 @@ def _unreadable(error: yaml.YAMLError, text: str) -> UnreadableYaml:
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    line = None
+    if mark:
+        # An end that comes too early is marked behind the last line.
+        line = min(mark.line + 1, text.count("\n") + (not text.endswith("\n")))
+    if "nesting depth" in problem:  # PyYAML's own bound, since 6.0.4, on what it reads ahead
+        return _too_deep(line)
     hint = ""
     if "cannot start any token" in problem or "tab character" in problem:
         hint = "indent with spaces, not tabs, and put a text that begins with @ ` % or & in quotes"
@@ -130,8 +140,7 @@ def _unreadable(error: yaml.YAMLError, text: str) -> UnreadableYaml:
     elif "alias" in problem:
         hint = "put a text that begins with * in quotes"
     message = f"no valid YAML: {problem}" + (f" ({context})" if context else "")
-    last_line = text.count("\n") + (not text.endswith("\n"))  # an end that comes too early is marked behind it
-    return UnreadableYaml(min(mark.line + 1, last_line) if mark else None, message, hint)
+    return UnreadableYaml(line, message, hint)
 
 
 class _Builder:

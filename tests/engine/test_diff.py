@@ -97,9 +97,10 @@ NAME = st.sampled_from(["a", "b", "a.txt", "a b", 'q"\\', "\xe9", "\udcff", "new
 PATH = st.lists(NAME, min_size=1, max_size=3).map("/".join)
 LINE = st.sampled_from([b"a\n", b"b\n", b"\n", b"c\r\n", b"\xff\xfe\n", b"--- a/x\n", b"+++ b\n", b"@@ -1 +1 @@\n"])
 TEXT = st.builds(lambda lines, end: b"".join(lines) + end, st.lists(LINE, max_size=30), st.sampled_from([b"", b"e"]))
+# No link leads to itself: `git apply` gives up at such a one where a folder takes its place.
 ENTRY = st.one_of(
     st.tuples(st.sampled_from(["100644", "100755"]), TEXT),
-    st.tuples(st.just("120000"), st.sampled_from([b"a", b"../x", b"/etc/passwd", b"a b\n\xff"])),
+    st.tuples(st.just("120000"), st.sampled_from([b"nowhere", b"../x", b"/etc/passwd", b"a b\n\xff"])),
 )
 
 
