@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from fbench.engine.models.addresses import is_address
 from fbench.pricing.table import FREE_PROVIDERS, Price, PricedModel, PriceSource, PriceTable
 from fbench.tasks.errors import Problem
 from fbench.tasks.wording import say, unknown_key
+from fbench.tasks.yaml_models import KeyPath, valid_keys
 
 CONFIG_FILE = "fbench.toml"
 FROM_ENVIRONMENT = "env:"
@@ -30,8 +31,6 @@ _TABLE_LINE = re.compile(r"\s*\[\[?[^\[].*\]\s*(#.*)?")
 _KEY_LINE = re.compile(
     r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
-
-KeyPath = tuple[str | int, ...]
 
 
 def _address(value: str) -> str:
@@ -173,7 +172,7 @@ def _refuse(path: Path, text: str, error: ValidationError) -> NoReturn:
     for item in error.errors(include_url=False):
         where = tuple(part for part in item["loc"] if part != "[key]")
         if item["type"] == "extra_forbidden":
-            message, hint = unknown_key(str(where[-1]), _valid_keys(where))
+            message, hint = unknown_key(str(where[-1]), valid_keys(Config, where))
         elif item["type"] == "missing":
             message, hint = "is missing", "every provider has a base_url" if where[-1] == "base_url" else ""
         else:
@@ -181,22 +180,6 @@ def _refuse(path: Path, text: str, error: ValidationError) -> NoReturn:
         problems[Problem(str(path), _line_of(where, lines), ".".join(map(str, where)), message, hint)] = None
     listed = sorted(problems, key=lambda problem: problem.line or 0)
     raise UsageError("\n".join(map(str, listed))) from error
-
-
-def _valid_keys(path: KeyPath) -> list[str]:
-    """The keys that may stand where the last of `path` stands."""
-    kind: type[BaseModel] = Config
-    for part in path[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is not None and (inner := _model_in(field.annotation)) is not None:
-            kind = inner
-    return list(kind.model_fields)
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 def _line_of(path: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:

@@ -67,18 +67,17 @@ class Engine:
         from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late: importing the engine stays cheap
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
-        from fbench.engine.run import Shared, run_task  # noqa: PLC0415
+        from fbench.engine.run import ALONE, Shared, run_task  # noqa: PLC0415
 
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
         if purse is not None:
             require_price(plan, "the suite's cap on dollars")
         recording = None if options.replay is None else await self._recording(options.replay)
-        async with open_traffic(plan, recording) as model_of_run:
-            with RunRecord(plan, watch) as record, model_of_run(record) as model:
-                shared = Shared()
-                if recording is None:  # a replay asks no server and spends nothing
-                    shared = Shared(None if model.is_free else self._limiter(plan.model), purse)
-                return await run_task(plan, model, record, await self._index(options.runs_dir, group), shared)
+        # A replay asks no server and spends nothing.
+        shared = Shared(self._limiter, purse) if recording is None else ALONE
+        async with open_traffic(plan, recording) as traffic:
+            with RunRecord(plan, watch) as record:
+                return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._closing.is_set():

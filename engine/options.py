@@ -31,8 +31,9 @@ DEFAULT_EFFORT = "default"
 class RunOptions(BaseModel):
     """One run; the command line's option names with underscores. None means: as the manifest says.
 
-    `task` is a folder or a built-in task's id. `api_key` is for embedding; without it the key is read from the
-    environment when the run starts. `image_map` gives for an image that a task names the one to use in its place.
+    `task` is a folder or a built-in task's id. `api_key` and `judge_api_key` are for embedding; without them keys are
+    read from the environment when the run starts. `image_map` gives for an image that a task names the one to use in
+    its place.
     `max_wall_time` and `max_model_wait` are seconds, `max_cost` dollars. `config` is a fbench.toml; without one none is
     read, for only the command line looks into the working folder. `record` is a file that model traffic is added to,
     `replay` one that it comes from, in place of a server.
@@ -47,6 +48,10 @@ class RunOptions(BaseModel):
     base_url: str | None = None
     api_key: SecretStr | None = None
     config: Path | None = None
+    judge_model: Annotated[str, StringConstraints(strip_whitespace=True)] | None = None
+    judge_base_url: str | None = None
+    judge_api_key: SecretStr | None = None
+    no_judge_cache: bool = False
     max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_tool_calls: Annotated[int, Field(ge=0)] | Lifted | None = None
     max_wall_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Lifted | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fbench.engine.registry import load, load_part
 from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:
+    from fbench.engine.judge_plans import JudgePlan
     from fbench.engine.models.names import ModelSpec
     from fbench.pricing.table import PricedModel
     from fbench.tasks.loading import LoadedTask
@@ -27,6 +29,7 @@ class RunPlan:
         price: None for a free model and for one without a price; `has_cost` tells them apart.
         is_free: whether the model costs nothing by definition.
         has_cost: whether what the run costs can be known.
+        judges: the model of each check that one judges, by the check's id.
         secrets: texts that must stand in no file of the run.
         warnings: for the user, each said once.
     """
@@ -40,6 +43,7 @@ class RunPlan:
     is_free: bool
     has_cost: bool
     tools: Mapping[str, Tool]
+    judges: Mapping[str, "JudgePlan"]
     secrets: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -51,6 +55,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         UsageError, TaskError, PricingError: the run cannot be made as asked; each owns its exit code.
     """
     from fbench.engine.config import Config, load_config  # noqa: PLC0415 - late: only a run needs them
+    from fbench.engine.judge_plans import FAKE_JUDGE, plan_judges  # noqa: PLC0415
     from fbench.engine.models.access import make_spec  # noqa: PLC0415
     from fbench.engine.models.names import parse_model_name  # noqa: PLC0415
     from fbench.engine.models.settings import fit_settings  # noqa: PLC0415
@@ -62,18 +67,27 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     check_traffic(options.record, options.replay)
     config = Config() if options.config is None else load_config(options.config)
     model_name = parse_model_name(options.model, config.providers)
+    if model_name.full.startswith(FAKE_JUDGE):
+        msg = f"{model_name.full} only judges: give it with --judge-model, and another model to do the work"
+        raise UsageError(msg)
     task = load_task(find_task(str(options.task)))
     manifest = resolve_manifest(task.manifest, options)
     if unsupported := load_part("unsupported_checks")(manifest):
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"
         raise UsageError(msg)
+    load_part("check_rubrics")(task.folder, manifest)
     tools: dict[str, Tool] = {name: load("tools", name)() for name in manifest.tools.allow}
     load("agents", manifest.tools.style)
 
     is_free = model_name.provider in FREE_PROVIDERS
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
-    price = None if is_free else config.price_over(load_prices(user_prices), model_name.provider, model_name.name)
-    warnings = list(_check_cost_cap(options, manifest, has_price=is_free or price is not None))
+    prices = partial(load_prices, user_prices)
+    price = None if is_free else config.price_over(prices(), model_name.provider, model_name.name)
+    judges = plan_judges(manifest, options, config, environ, prices)
+    warnings = [
+        *_check_cost_cap(options, manifest, has_price=is_free or price is not None),
+        *_check_judge_cap(manifest, judges),
+    ]
 
     choice = await load_part("choose_sandbox")(
         options.sandbox, manifest.environment, model_is_fake=model_name.is_fake, image_map=options.image_map
@@ -95,6 +109,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     if not is_free:
         manifest, unsent = fit_settings(manifest, model, options)
         warnings += unsent
+    specs = (model, *(judge.spec for judge in judges.values()))
     return RunPlan(
         options=options,
         task=task,
@@ -105,7 +120,8 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         is_free=is_free,
         has_cost=is_free or price is not None,
         tools=tools,
-        secrets=(*([model.api_key] if model.api_key else []), *model.secrets),
+        judges=judges,
+        secrets=tuple(secret for spec in specs for secret in (spec.api_key, *spec.secrets) if secret),
         warnings=tuple(warnings),
     )
 
@@ -151,6 +167,9 @@ def require_price(plan: RunPlan, cap: str) -> None:
     """Raises UsageError where a cap on dollars cannot be held, since the model has no price."""
     if not plan.has_cost:
         raise UsageError(_no_price(plan.options.model, cap))
+    for judge in plan.judges.values():
+        if not judge.has_cost:
+            raise UsageError(_no_price(f"the judge {judge.spec.full_name}", cap))
 
 
 def _no_price(model: str, cap: str) -> str:
@@ -171,3 +190,12 @@ def _check_cost_cap(options: RunOptions, manifest: "TaskManifest", *, has_price:
         f"the run's cost stays unknown; give a price with --prices FILE"
     )
     return (warning,)
+
+
+def _check_judge_cap(manifest: "TaskManifest", judges: Mapping[str, "JudgePlan"]) -> tuple[str, ...]:
+    """The judge's purse stands only in a manifest: without a price it is not enforced, and that is said once."""
+    cap_usd = manifest.budget.judge_cost_usd
+    unpriced = sorted({judge.spec.full_name for judge in judges.values() if not judge.has_cost})
+    if cap_usd is None or not unpriced:
+        return ()
+    return (f"{', '.join(unpriced)} has no price: the judge's purse of ${cap_usd} is not enforced",)

@@ -1,7 +1,9 @@
 """One run, on one screen: prepare, act, keep the work, judge, record."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +13,7 @@ import anyio.to_thread
 from fbench.engine.budgets import Budget
 from fbench.engine.confine import ConfinedFolder
 from fbench.engine.errors import RunError
+from fbench.engine.judges import Judges
 from fbench.engine.logs import get_logger
 from fbench.engine.models.calls import NO_WAITING, ModelCaller, RetryPolicy
 from fbench.engine.options import limits_of, model_wait_s
@@ -21,17 +24,23 @@ from fbench.engine.records.copying import copy_tree
 from fbench.engine.records.diff import diff_trees
 from fbench.engine.registry import load, load_part
 from fbench.engine.scratch import open_scratch
-from fbench.engine.seams import JudgeRequest
+from fbench.engine.seams import JudgeRequest, Materials
 from fbench.engine.session import Parts, Session
 
 if TYPE_CHECKING:
+    from fbench.engine.budgets import PricesCalls
+    from fbench.engine.judge_plans import JudgePlan
     from fbench.engine.models.limits import EndpointLimiter
+    from fbench.engine.models.names import ModelSpec
+    from fbench.engine.models.traffic import Traffic
     from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
     from fbench.engine.seams import JudgeWorkspace, Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
 
 RECORD_GRACE_S = 20.0
+VERDICT_CACHE = "judge_cache.sqlite"
+"""In the runs folder: what judges said, for all runs and processes that use it."""
 MOST_DIFF_BYTES = 64 * 1024**2
 """Of workspace.diff; what is left out is said at its end. The whole work is in workspace_final."""
 
@@ -40,10 +49,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a run has in common with others: the limiter of the model's endpoint, the purse of its suite."""
+    """What a run has in common with others: the limiters of endpoints, the purse of its suite."""
 
-    limiter: "EndpointLimiter | None" = None
+    limiter_of: "Callable[[ModelSpec], EndpointLimiter] | None" = None
     purse: "Purse | None" = None
+
+    def limiter(self, spec: "ModelSpec", *, is_free: bool) -> "EndpointLimiter | None":
+        """That of a model's endpoint; one that costs nothing has none."""
+        return None if is_free or self.limiter_of is None else self.limiter_of(spec)
 
 
 ALONE = Shared()
@@ -52,7 +65,7 @@ log = get_logger(__name__)
 
 
 async def run_task(
-    plan: RunPlan, model: "Model", record: RunRecord, index: "Index", shared: "Shared" = ALONE
+    plan: RunPlan, traffic: "Traffic", record: RunRecord, index: "Index", shared: "Shared" = ALONE
 ) -> "RunResult":
     """Run one plan to its result, whatever happens. A cancelled caller leaves a `cancelled` result behind."""
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
@@ -64,7 +77,7 @@ async def run_task(
             spec = sandbox_spec(plan, record.folder.run_id, scratch)
             open_site: OpenSite = load("sandboxes", plan.sandbox)
             async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
-                run = Run(plan, model, record, budget, spec, open_sandbox, scratch / "baseline", shared)
+                run = Run(plan, traffic, record, budget, spec, open_sandbox, scratch / "baseline", shared)
                 await run.work()
                 await run.judge(scratch)
     except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
@@ -85,7 +98,7 @@ class Run:
     what it has in common with other runs."""
 
     plan: RunPlan
-    model: "Model"
+    traffic: "Traffic"
     record: RunRecord
     budget: Budget
     spec: "SandboxSpec"
@@ -102,7 +115,8 @@ class Run:
                 await prepare_sandbox(sandbox, self.plan.manifest.environment)
                 await _in_thread(copy_tree, self.spec.workspace, self.baseline)
                 self.record.enter("acting")
-                await self._act(sandbox)
+                with self.traffic.agent(self.record) as model:
+                    await self._act(sandbox, model)
         except BaseException:
             with anyio.CancelScope(shield=True):  # as long as copying takes; a second Ctrl-C ends it
                 await self._keep_what_is_there()
@@ -112,43 +126,79 @@ class Run:
     async def judge(self, scratch: Path) -> None:
         """The verdict on the final workspace; grading sandboxes keep their files under `scratch`."""
         self.record.enter("judging")
-        self.record.folder.grader_outputs.mkdir()
+        folder = self.record.folder
+        folder.grader_outputs.mkdir()
         judge_workspace: JudgeWorkspace = load_part("judge_workspace")
         self.record.outcome.verdict = await judge_workspace(
             JudgeRequest(
                 manifest=self.plan.manifest,
                 task_folder=self.plan.task.folder,
-                workspace_final=self.record.folder.workspace_final,
+                workspace_final=folder.workspace_final,
                 scratch=scratch,
-                outputs=self.record.folder.grader_outputs,
+                outputs=folder.grader_outputs,
                 spec=self.spec,
                 open_sandbox=self.open_sandbox,
                 on_check=self.record.checked,
+                materials=Materials(self.plan.task.prompt, folder.workspace_diff, folder.transcript),
+                open_judge=self._judges().open,
+                verdict_cache=self._verdict_cache(),
             )
         )
 
-    async def _act(self, sandbox: "Sandbox") -> None:
-        """The agent's loop inside the budget's scope; a breach ends whatever is in flight."""
+    def _judges(self) -> Judges:
+        """The models that judge this run."""
         plan, record = self.plan, self.record
-        caller = ModelCaller(
-            self.model,
+
+        def caller_of(judge: "JudgePlan", model: "Model") -> ModelCaller:
+            if judge.price is not None:
+                record.rates_used(judge.price)
+            return self._caller(judge.spec, model, judge.price, check_id=judge.check_id)
+
+        return Judges(
+            plan.judges,
+            model_of=partial(self.traffic.judge, record),
+            caller_of=caller_of,
+            cap_usd=plan.manifest.budget.judge_cost_usd,
+            what_next=f"The work is kept: `fbench rejudge {record.folder.run_id}` judges it again.",
+        )
+
+    def _verdict_cache(self) -> Path | None:
+        """None where every call of a judge has to be made: it is recorded, or replayed."""
+        options = self.plan.options
+        if options.no_judge_cache or options.record is not None or options.replay is not None:
+            return None
+        return options.runs_dir / VERDICT_CACHE
+
+    def _caller(
+        self, spec: "ModelSpec", model: "Model", price: "PricesCalls | None", *, check_id: str | None = None
+    ) -> ModelCaller:
+        """What makes the calls of the agent, or of the judge of a check."""
+        record = self.record
+        return ModelCaller(
+            model,
             ledger=record.ledger,
-            price=plan.price,
-            retry=NO_WAITING if plan.options.replay else RetryPolicy(max_wait_s=model_wait_s(plan.options)),
-            limiter=self.shared.limiter,
+            price=price,
+            retry=NO_WAITING if self.traffic.is_replayed else RetryPolicy(max_wait_s=model_wait_s(self.plan.options)),
+            limiter=self.shared.limiter(spec, is_free=model.is_free),
             purse=self.shared.purse,
-            waiting=self.budget.paused,
+            waiting=self.budget.paused if check_id is None else nullcontext,
             on_retry=record.retried,
             on_wait=record.waiting,
             on_waited=record.waited,
             redact=record.redact,
+            who="agent" if check_id is None else "judge",
+            check_id=check_id,
         )
+
+    async def _act(self, sandbox: "Sandbox", model: "Model") -> None:
+        """The agent's loop inside the budget's scope; a breach ends whatever is in flight."""
+        plan, record = self.plan, self.record
         session = Session(
             Parts(
                 manifest=plan.manifest,
                 prompt=plan.task.prompt,
-                model=self.model,
-                caller=caller,
+                model=model,
+                caller=self._caller(plan.model, model, plan.price),
                 price=plan.price,
                 budget=self.budget,
                 sandbox=sandbox,

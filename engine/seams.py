@@ -5,7 +5,7 @@ folder can be replaced, and outside packages can bring their own.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -377,6 +377,30 @@ class CheckOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Materials:
+    """What is known of a run besides its workspace: the task's prompt, the files with its diff and its transcript."""
+
+    prompt: str = ""
+    diff: Path | None = None
+    transcript: Path | None = None
+
+
+class Judge(Protocol):
+    """A model that judges one check. `identity` is what its verdicts depend on besides what it is shown: JSON."""
+
+    identity: Mapping[str, Any]
+
+    async def ask(self, messages: Sequence[Message], tool: ToolSchema, *, vote: int) -> ModelReply:
+        """The answer to `messages`, of which `tool` is how the verdict is given; `vote` counts from 1. Raises RunError
+        where there is none for no fault of the work, another FbenchError where it cannot be asked this."""
+        ...
+
+
+OpenJudge = Callable[[str], AbstractContextManager[Judge]]
+"""Opens the judge of a check, named by its id."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckContext:
     """What a check may use.
 
@@ -386,12 +410,18 @@ class CheckContext:
         grader: host folder with the grader's material; a task may have none.
         open_sandbox: a new grading sandbox on a pristine copy of the final workspace, `/grader` mounted; the caller
             closes it.
+        materials: what else is known of the run.
+        open_judge: opens a judge; None where none was planned.
+        verdict_cache: the file that verdicts of judges are kept in; None keeps none.
     """
 
     workspace: "ConfinedFolder"
     task_folder: Path
     grader: Path
     open_sandbox: Callable[[], AbstractAsyncContextManager[Sandbox]]
+    materials: Materials = Materials()
+    open_judge: OpenJudge | None = None
+    verdict_cache: Path | None = None
 
 
 class Check(Protocol):
@@ -418,6 +448,7 @@ class JudgeRequest:
             unless the task asks for `sandbox: same`, an empty scratch folder.
         open_sandbox: opens it.
         on_check: told of each result as it is known, skipped ones too.
+        materials, open_judge, verdict_cache: see CheckContext.
     """
 
     manifest: "TaskManifest"
@@ -428,6 +459,9 @@ class JudgeRequest:
     spec: SandboxSpec
     open_sandbox: OpenSandbox
     on_check: Callable[["CheckResult"], None]
+    materials: Materials = Materials()
+    open_judge: OpenJudge | None = None
+    verdict_cache: Path | None = None
 
 
 class JudgeWorkspace(Protocol):

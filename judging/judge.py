@@ -14,7 +14,16 @@ import anyio
 import anyio.to_thread
 
 from fbench.engine.confine import ConfinedFolder
-from fbench.engine.errors import FbenchError, GraderLost, JudgingFailed, SandboxFailed, SandboxLost
+from fbench.engine.errors import (
+    FbenchError,
+    GraderLost,
+    JudgingFailed,
+    ModelRejected,
+    ModelUnavailable,
+    ReplayMissing,
+    SandboxFailed,
+    SandboxLost,
+)
 from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree, remove_tree
 from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
@@ -41,6 +50,7 @@ async def judge_workspace(request: JudgeRequest) -> Verdict:
 
     Raises:
         JudgingFailed: no grading sandbox could be opened, or one was lost, so the work was not judged.
+        ModelUnavailable, ModelRejected, ReplayMissing: the judge of a rubric gave no answer.
         UnknownNameError: a type of check that nothing installed judges; see `unsupported_checks`.
     """
     judges = {check.id: load_check(check.type) for check in request.manifest.grader.checks}
@@ -68,11 +78,14 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
         task_folder=request.task_folder,
         grader=request.task_folder / "grader",
         open_sandbox=lambda: open_grading_sandbox(request),
+        materials=request.materials,
+        open_judge=request.open_judge,
+        verdict_cache=request.verdict_cache,
     )
     try:
         outcome = await judge.evaluate(check, context)
-    except JudgingFailed:
-        raise
+    except (JudgingFailed, ModelUnavailable, ModelRejected, ReplayMissing):
+        raise  # no fault of the work
     except FbenchError as error:
         return CheckOutcome("error", 0.0, str(error), {"error": str(error)})
     except Exception as error:

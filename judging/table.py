@@ -16,6 +16,7 @@ CHECK_TYPES: Mapping[str, str] = MappingProxyType(
         "metric_check": "fbench.judging.metrics:MetricCheck",
         "sql_check": "fbench.judging.sql:SqlCheck",
         "reference_output": "fbench.judging.references:ReferenceOutput",
+        "llm_rubric": "fbench.judging.rubric:LlmRubric",
     }
 )
 

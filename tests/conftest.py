@@ -1,6 +1,7 @@
 """Fixtures for all tests: `loopback`, an OpenAI-compatible server (see tests/loopback/server.py)."""
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from tests.loopback.server import LoopbackServer
 
 _SERVER = Path(__file__).parent / "loopback" / "server.py"
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that a test runs in this process may show the log on stderr: only for that test."""
+    logger = logging.getLogger("fbench")
+    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagates
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -45,6 +45,9 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
 @runs_dir_option
 @option("--base-url", help="The model server's address, up to and with /v1; OPENAI_BASE_URL is read too.")
 @config_option
+@option("--judge-model", help="What judges rubrics, over the task's; fake/judge:FILE needs no key.")
+@option("--judge-base-url", help="The judge server's address, up to and with /v1.")
+@option("--no-judge-cache", is_flag=True, help="Ask judges again what they were asked before.")
 @option("--max-tokens", type=_COUNT, help="Cap on input and output tokens.")
 @option("--max-tool-calls", type=_COUNT, help="Cap on tool calls.")
 @option("--max-wall-time", type=_SECONDS, help="Cap on wall time, seconds.")

@@ -18,6 +18,9 @@ from fbench.engine.seams import Message, ModelRequest, ToolCall, ToolSchema
 
 RUN_ID_WORD = "<fbench-run-id>"
 SCRATCH_WORD = "<fbench-scratch>"
+EVIDENCE_WORD = "<fbench-evidence>"
+EVIDENCE_MARK = re.compile(r"fbench-evidence-[0-9a-f]{32}")
+"""What frames evidence in a request to a judge, drawn anew for each."""
 START = ""
 """The digest before the first message."""
 
@@ -113,7 +116,7 @@ class Canonicaliser:
     def _text_outward(self, text: str) -> str:
         for root in self._roots:
             text = text.replace(root, SCRATCH_WORD)
-        return self._redact(text.replace(self._run_id, RUN_ID_WORD))
+        return self._redact(EVIDENCE_MARK.sub(EVIDENCE_WORD, text.replace(self._run_id, RUN_ID_WORD)))
 
     def _message(self, message: Message) -> dict[str, Any]:
         # What a tool printed may hold how long it took, as that of a test runner does.

@@ -16,6 +16,7 @@ import anyio
 
 from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.models.answers import new_call_id
+from fbench.engine.models.fake_judge import FakeJudge, load_judge
 from fbench.engine.models.names import ModelSpec, parse_model_name
 from fbench.engine.models.script import Script, ScriptCall, ScriptTurn, load_script
 from fbench.engine.seams import ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
@@ -25,6 +26,7 @@ ORACLE_TIMEOUT_S = 3600
 
 _SUBMIT = "submit"
 _SCRIPT_PREFIX = "script:"
+_JUDGE_PREFIX = "judge:"
 _SOLUTION_FOLDER = "solution"
 
 
@@ -76,7 +78,7 @@ class FakeModel:
 
 
 @asynccontextmanager
-async def open_model(spec: ModelSpec) -> AsyncIterator[FakeModel]:
+async def open_model(spec: ModelSpec) -> AsyncIterator["FakeModel | FakeJudge"]:
     """A fake model.
 
     Raises:
@@ -85,6 +87,9 @@ async def open_model(spec: ModelSpec) -> AsyncIterator[FakeModel]:
     """
     name = parse_model_name(spec.full_name)
     as_text = spec.style == "json_text"
+    if name.name.startswith(_JUDGE_PREFIX) and (file := name.name.removeprefix(_JUDGE_PREFIX)):
+        yield load_judge(Path(file), name.full)
+        return
     play: _Play
     if name.name == "nop":
         play = _Nop()
@@ -93,7 +98,7 @@ async def open_model(spec: ModelSpec) -> AsyncIterator[FakeModel]:
     elif name.name.startswith(_SCRIPT_PREFIX) and (file := name.name.removeprefix(_SCRIPT_PREFIX)):
         play = _Scripted(load_script(Path(file)), submits_at_end=as_text)
     else:
-        msg = f"unknown fake model {name.full!r}: known are fake/oracle, fake/nop and fake/script:FILE"
+        msg = f"unknown fake model {name.full!r}: known are fake/oracle, fake/nop, fake/script:FILE and fake/judge:FILE"
         raise UnknownNameError(msg)
     yield FakeModel(name.full, play, as_text=as_text)
 

@@ -8,8 +8,6 @@ from fbench.engine.models.names import ModelSpec, split_model_name
 from fbench.engine.models.openai import uses_responses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fbench.engine.options import RunOptions
     from fbench.tasks.manifest import TaskManifest
 
@@ -24,7 +22,7 @@ def fit_settings(
         UsageError: such a setting was given as an option.
     """
     unsent = {}
-    for key, why in _unsendable(spec):
+    for key, why in unsendable_settings(spec).items():
         if getattr(manifest.model, key) is None:
             continue
         flag = f"--{key.replace('_', '-')}"
@@ -38,10 +36,11 @@ def fit_settings(
     return manifest.model_copy(update={"model": model}), tuple(unsent.values())
 
 
-def _unsendable(spec: ModelSpec) -> "Iterator[tuple[str, str]]":
-    name = split_model_name(spec.full_name)[1]
-    if refuses_sampling(name):
-        yield "temperature", f"{spec.full_name} is a reasoning model and takes none"
-        yield "top_p", f"{spec.full_name} is a reasoning model and takes none"
+def unsendable_settings(spec: ModelSpec) -> dict[str, str]:
+    """The settings that this model cannot be asked with, and why."""
+    unsendable: dict[str, str] = {}
+    if refuses_sampling(split_model_name(spec.full_name)[1]):
+        unsendable |= dict.fromkeys(("temperature", "top_p"), f"{spec.full_name} is a reasoning model and takes none")
     if uses_responses(spec):
-        yield "seed", f"{spec.full_name} is asked by the Responses API, which has no seed"
+        unsendable["seed"] = f"{spec.full_name} is asked by the Responses API, which has no seed"
+    return unsendable

@@ -1,7 +1,7 @@
 """Where a run's model traffic goes to and comes from: its server, a recording, a stored run."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,15 @@ from fbench.engine.models.replay import Recording, ReplayModel
 from fbench.engine.models.stored import StoredModel
 
 if TYPE_CHECKING:
+    from fbench.engine.judge_plans import JudgePlan
     from fbench.engine.plan import RunPlan
     from fbench.engine.record import RunRecord
     from fbench.engine.seams import Model
 
 log = get_logger(__name__)
 
-ModelOfRun = Callable[["RunRecord"], AbstractContextManager["Model"]]
-"""The model of a run that has its folder, while the context lasts."""
+_AGENT = ""
+"""Beside the ids of checks, none of which is empty."""
 
 
 def check_traffic(record: Path | None, replay: Path | None) -> None:
@@ -31,42 +32,84 @@ def check_traffic(record: Path | None, replay: Path | None) -> None:
         raise UsageError(msg)
 
 
+class Traffic:
+    """The models of one run, open: played from `recording` where there is one, else asked, and recorded if `recorder`
+    is there. Made by `open_traffic`."""
+
+    def __init__(
+        self, plan: "RunPlan", models: "Mapping[str, Model]", recording: Recording | None, recorder: Recorder | None
+    ) -> None:
+        self._plan = plan
+        self._models = models
+        self._recording = recording
+        self._recorder = recorder
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether no server is asked."""
+        return self._recording is not None
+
+    @contextmanager
+    def agent(self, record: "RunRecord") -> Iterator["Model"]:
+        """The agent's model in a run that has its folder, while the context lasts."""
+        plan = self._plan
+        if self._recording is not None:
+            yield self._replayed(self._recording, record, plan.model.full_name, is_free=plan.is_free)
+            return
+        model = self._models[_AGENT]
+        if isinstance(model, StoredModel):
+            model = model.in_run(record.folder.run_id)
+        with self._recorded(model, record, record.folder.run_id) as recorded:
+            yield recorded
+
+    @contextmanager
+    def judge(self, record: "RunRecord", judge: "JudgePlan") -> Iterator["Model"]:
+        """The model that judges one check of the run."""
+        if self._recording is not None:
+            yield self._replayed(self._recording, record, judge.spec.full_name, is_free=judge.is_free)
+            return
+        conversation = f"{record.folder.run_id}#{judge.check_id}"
+        with self._recorded(self._models[judge.check_id], record, conversation) as recorded:
+            yield recorded
+
+    def _replayed(self, recording: Recording, record: "RunRecord", name: str, *, is_free: bool) -> "Model":
+        ids = Canonicaliser(name, record.folder.run_id, record.redact)
+        return ReplayModel(name, recording, ids, attempt=self._plan.options.attempt, is_free=is_free)
+
+    @contextmanager
+    def _recorded(self, model: "Model", record: "RunRecord", conversation: str) -> Iterator["Model"]:
+        """The model, its attempts recorded under the name `conversation`, and how it gave up if it did."""
+        if self._recorder is None:
+            yield model
+            return
+        ids = Canonicaliser(model.name, record.folder.run_id, record.redact)
+        recording = RecordingModel(model, self._recorder, ids, conversation, self._plan.options.attempt)
+        gave_up: str | None = None
+        try:
+            yield recording
+        except ModelUnavailable as error:
+            gave_up = str(error)
+            raise
+        finally:
+            try:
+                recording.end(gave_up)
+            except OSError as unwritten:
+                log.warning("recording.cut_off", run_id=record.folder.run_id, error=str(unwritten))
+
+
 @asynccontextmanager
-async def open_traffic(plan: "RunPlan", recording: Recording | None) -> AsyncIterator[ModelOfRun]:
-    """The plan's model: played from `recording` where there is one, else opened, and recorded if that was asked for.
+async def open_traffic(plan: "RunPlan", recording: Recording | None) -> AsyncIterator[Traffic]:
+    """The models of a plan, its judges' too: nothing is spent before it is known that all can be asked.
 
     Raises:
-        UsageError: the model cannot be used as asked, or the file to record into cannot be written.
+        UsageError: a model cannot be used as asked, or the file to record into cannot be written.
     """
     if recording is not None:
-        yield lambda record: nullcontext(_replayed(plan, recording, record))
+        yield Traffic(plan, {}, recording, None)
         return
     with nullcontext() if plan.options.record is None else open_recorder(plan.options.record) as recorder:
-        async with open_model(plan.model) as model:
-            yield lambda record: _of_run(model, recorder, record)
-
-
-def _replayed(plan: "RunPlan", recording: Recording, record: "RunRecord") -> "Model":
-    ids = Canonicaliser(plan.model.full_name, record.folder.run_id, record.redact)
-    return ReplayModel(plan.model.full_name, recording, ids, attempt=plan.options.attempt, is_free=plan.is_free)
-
-
-@contextmanager
-def _of_run(model: "Model", recorder: Recorder | None, record: "RunRecord") -> Iterator["Model"]:
-    run_id = record.folder.run_id
-    if isinstance(model, StoredModel):
-        model = model.in_run(run_id)
-    if recorder is None:
-        yield model
-        return
-    ids = Canonicaliser(model.name, run_id, record.redact)
-    recording = RecordingModel(model, recorder, ids, run_id, record.plan.options.attempt)
-    try:
-        yield recording
-    finally:
-        error = record.outcome.error
-        gave_up = error is not None and error.kind == ModelUnavailable.kind
-        try:
-            recording.end(error.message if error is not None and gave_up else None)
-        except OSError as unwritten:
-            log.warning("recording.cut_off", run_id=run_id, error=str(unwritten))
+        async with AsyncExitStack() as stack:
+            models = {_AGENT: await stack.enter_async_context(open_model(plan.model))}
+            for check_id, judge in plan.judges.items():
+                models[check_id] = await stack.enter_async_context(open_model(judge.spec))
+            yield Traffic(plan, models, None, recorder)

@@ -6,7 +6,6 @@ a newer schema is refused by name all the same, since its rows may mean somethin
 
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import anyio
 
 from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
+from fbench.engine.records.databases import BUSY_S, open_database, use_wal
 from fbench.engine.results import Record
 
 if TYPE_CHECKING:
@@ -27,14 +27,8 @@ log = get_logger(__name__)
 INDEX = "runs.sqlite"
 INDEX_SCHEMA_VERSION = 1
 
-BUSY_S = 10.0
-"""How long a write waits for other processes; 8 writers at once waited 62 ms at worst."""
-
 CLOSE_GRACE_S = BUSY_S + 5.0
 """Closing waits for the statement under way, which may itself wait for the lock."""
-
-_LOCK_RETRY_S = 0.05
-_THREAD_POLL_S = 0.002
 
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -162,29 +156,16 @@ async def connect(path: Path, *, read_only: bool = False) -> AsyncIterator["aios
         IndexUnusable: it is missing or of an older schema (both read only), damaged, locked for too long, or of a
             newer schema.
     """
-    import aiosqlite  # noqa: PLC0415 - heavy, and only for who opens the index
-
-    if read_only:
-        opening = aiosqlite.connect(_read_only_uri(path), uri=True, isolation_level=None, timeout=BUSY_S)
-    else:
-        opening = aiosqlite.connect(path, isolation_level=None, timeout=BUSY_S)
-    connection: aiosqlite.Connection | None = None
     with _told(path):
-        with anyio.CancelScope(shield=True):  # opening takes no lock; one cut off would leave a file handle behind
-            try:
-                connection = await opening
-            except sqlite3.Error:
-                # aiosqlite tells its thread to stop and does not wait for it; left alone, it may outlive the loop.
-                while opening._thread.is_alive():  # noqa: ASYNC110, SLF001 - there is no other way to wait
-                    await anyio.sleep(_THREAD_POLL_S)
-                raise
-    assert connection is not None  # a shield by itself swallows nothing
+        if read_only:
+            connection = await open_database(_read_only_uri(path), is_uri=True)
+        else:
+            connection = await open_database(path)
     try:
         with _told(path):
             connection.row_factory = sqlite3.Row
             if not read_only:
-                await _use_wal(connection)
-                await connection.execute("pragma synchronous = normal")
+                await use_wal(connection)
             await _settle_schema(connection, path, read_only=read_only)
         yield connection
     finally:
@@ -230,21 +211,6 @@ def explain(error: sqlite3.Error, path: Path) -> IndexUnusable:
             f"the index {path} cannot be opened ({error}); make it and its folder writable, or {rebuild}"
         )
     return IndexUnusable(f"the index {path} cannot be used ({error}); {rebuild}")
-
-
-async def _use_wal(connection: "aiosqlite.Connection") -> None:
-    """Switching to WAL needs the file alone for a moment and does not wait for it by itself."""
-    give_up_at = time.monotonic() + BUSY_S
-    while True:
-        try:
-            await connection.execute_fetchall("pragma journal_mode = wal")
-        except sqlite3.OperationalError as error:
-            is_busy = (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > give_up_at:
-                raise
-            await anyio.sleep(_LOCK_RETRY_S)
-        else:
-            return
 
 
 async def _settle_schema(connection: "aiosqlite.Connection", path: Path, *, read_only: bool) -> None:

@@ -155,6 +155,14 @@ def with_checks(request: JudgeRequest, *checks: dict[str, Any]) -> TaskManifest:
 RUBRIC = {"id": "taste", "type": "llm_rubric", "rubric": "grader/rubric.md"}
 
 
+@pytest.fixture
+def without_rubrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if fbench itself judged no rubric."""
+    types = {kind: code for kind, code in table.CHECK_TYPES.items() if kind != "llm_rubric"}
+    monkeypatch.setattr(table, "CHECK_TYPES", types)
+
+
+@pytest.mark.usefixtures("without_rubrics")
 async def test_checks_nothing_can_judge_are_named_and_refused(bench: Bench) -> None:
     request = bench.request(present("a"))
     assert unsupported_checks(request.manifest) == []
@@ -165,6 +173,7 @@ async def test_checks_nothing_can_judge_are_named_and_refused(bench: Bench) -> N
     assert bench.told == []
 
 
+@pytest.mark.usefixtures("without_rubrics")
 async def test_an_outside_package_can_bring_a_type_of_check(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,4 +223,4 @@ async def test_an_outside_package_can_bring_a_type_of_check(
 
 @pytest.mark.parametrize("kind", sorted(table.CHECK_TYPES))
 def test_every_type_of_the_table_can_be_loaded(kind: str) -> None:
-    assert table.load_check(kind).tier in {"deterministic", "reference"}
+    assert table.load_check(kind).tier in {"deterministic", "reference", "rubric"}
