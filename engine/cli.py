@@ -21,6 +21,7 @@ COMMANDS: "Mapping[str, tuple[str, str]]" = {
     "list-tasks": ("fbench.tasks.cli:list_tasks", "List the built-in tasks."),
     "describe": ("fbench.tasks.cli:describe", "Show a task as resolved, and its problems."),
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),
+    "rejudge": ("fbench.engine.commands.rejudge:rejudge", "Judge finished runs again."),
     "runs": ("fbench.engine.commands.history:runs", "List runs from the index."),
     "diff": ("fbench.engine.commands.diff:diff", "Show the first difference between two runs."),
     "pricing": ("fbench.pricing.cli:pricing", "Prices and where they come from."),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fbench.engine.options import RunOptions
     from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
+    from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import RunResult
 
 
@@ -78,6 +79,29 @@ class Engine:
         async with open_traffic(plan, recording) as traffic:
             with RunRecord(plan, watch) as record:
                 return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
+
+    async def rejudge(
+        self, options: "RejudgeOptions", watch: Watcher = ignore, *, purse: "Purse | None" = None
+    ) -> "RunResult":
+        """Judge a finished run again, by the task as it is now: a new verdict beside the old one, in the run's folder.
+        What is not said here is as with `run`. Several may go on at once, of one run too.
+
+        Raises:
+            UsageError, TaskError, PricingError: it cannot be judged again as asked; nothing was written.
+            RuntimeError: the engine is not open.
+        """
+        self._open_group()
+        from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late, see run
+        from fbench.engine.plan import require_price  # noqa: PLC0415
+        from fbench.engine.rejudge import RejudgeRecord, plan_rejudging, rejudge_run  # noqa: PLC0415
+        from fbench.engine.run import Shared  # noqa: PLC0415
+
+        rejudge = await plan_rejudging(options, os.environ if self._environ is None else self._environ)
+        if purse is not None:
+            require_price(rejudge.plan, "the cap on dollars")
+        async with open_traffic(rejudge.plan, None) as traffic:
+            with RejudgeRecord(rejudge, watch) as record:
+                return await rejudge_run(rejudge, traffic, record, Shared(self._limiter, purse))
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._closing.is_set():

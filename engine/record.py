@@ -55,9 +55,9 @@ class Outcome:
 
 
 class RunRecord:
-    """The open files of one run, and who watches it. Closed by its context."""
+    """The open files of one run, in a new folder unless one is given, and who watches it. Closed by its context."""
 
-    def __init__(self, plan: "RunPlan", watch: Watcher) -> None:
+    def __init__(self, plan: "RunPlan", watch: Watcher, folder: RunFolder | None = None) -> None:
         self.plan = plan
         self.watch = watch
         self.outcome = Outcome()
@@ -66,7 +66,7 @@ class RunRecord:
         self._started = time.monotonic()
         self._model_wait_s = 0.0
         self._rates_written: set[str] = set()
-        self.folder = RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
+        self.folder = folder or RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
         self.transcript = Transcript(self.folder.transcript, redact=self.redact)
         self.ledger = Ledger(self.folder.ledger)
         self._reserve: IO[bytes] | None = None
@@ -116,6 +116,7 @@ class RunRecord:
             seed=plan.manifest.model.seed,
             fbench_version=version("factory-bench"),
             task_hash=plan.task.task_hash,
+            task_folder=str(plan.task.folder.absolute()),
             owner=owner_identity(),
         )
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fbench.engine.models.names import ModelSpec
     from fbench.engine.models.traffic import Traffic
     from fbench.engine.purse import Purse
+    from fbench.engine.records.folder import RunFolder
     from fbench.engine.records.index import Index
     from fbench.engine.results import RunResult
     from fbench.engine.seams import JudgeWorkspace, Model, OpenSandbox, OpenSite, Sandbox, SandboxSpec
@@ -81,7 +82,7 @@ async def run_task(
                 await run.work()
                 await run.judge(scratch)
     except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
-        _fail(record, error)
+        fail(record, error)
     except BaseException:
         record.outcome.status = "cancelled"
         raise
@@ -123,30 +124,32 @@ class Run:
             raise
         await self._keep()
 
-    async def judge(self, scratch: Path) -> None:
-        """The verdict on the final workspace; grading sandboxes keep their files under `scratch`."""
+    async def judge(self, scratch: Path, work: "RunFolder | None" = None) -> None:
+        """The verdict on the final workspace, that of the run folder `work` where it is not this run's own; grading
+        sandboxes keep their files under `scratch`."""
         self.record.enter("judging")
-        folder = self.record.folder
-        folder.grader_outputs.mkdir()
+        work = work or self.record.folder
+        outputs = self.record.folder.grader_outputs
+        outputs.mkdir()
         judge_workspace: JudgeWorkspace = load_part("judge_workspace")
         self.record.outcome.verdict = await judge_workspace(
             JudgeRequest(
                 manifest=self.plan.manifest,
                 task_folder=self.plan.task.folder,
-                workspace_final=folder.workspace_final,
+                workspace_final=work.workspace_final,
                 scratch=scratch,
-                outputs=folder.grader_outputs,
+                outputs=outputs,
                 spec=self.spec,
                 open_sandbox=self.open_sandbox,
                 on_check=self.record.checked,
-                materials=Materials(self.plan.task.prompt, folder.workspace_diff, folder.transcript),
-                open_judge=self._judges().open,
+                materials=Materials(self.plan.task.prompt, work.workspace_diff, work.transcript),
+                open_judge=self._judges(work.run_id).open,
                 verdict_cache=self._verdict_cache(),
             )
         )
 
-    def _judges(self) -> Judges:
-        """The models that judge this run."""
+    def _judges(self, run_id: str) -> Judges:
+        """The models that judge the work of a run."""
         plan, record = self.plan, self.record
 
         def caller_of(judge: "JudgePlan", model: "Model") -> ModelCaller:
@@ -159,7 +162,7 @@ class Run:
             model_of=partial(self.traffic.judge, record),
             caller_of=caller_of,
             cap_usd=plan.manifest.budget.judge_cost_usd,
-            what_next=f"The work is kept: `fbench rejudge {record.folder.run_id}` judges it again.",
+            what_next=f"The work is kept: `fbench rejudge {run_id}` judges it again.",
         )
 
     def _verdict_cache(self) -> Path | None:
@@ -248,7 +251,7 @@ def _bounded_diff(before: Path, after: Path) -> bytes:
     return diff_trees(before, after, max_bytes=MOST_DIFF_BYTES)
 
 
-def _fail(record: RunRecord, error: BaseException) -> None:
+def fail(record: RunRecord, error: BaseException) -> None:
     """Say what kind of failure ended the run; what we did not foresee is ours, with a traceback in the log."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

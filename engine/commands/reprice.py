@@ -11,7 +11,8 @@ import click
 from fbench.engine.commands.options import json_option, option, runs_dir_option
 
 if TYPE_CHECKING:
-    from fbench.engine.records.repricing import Amounts, RepricedRun, Target
+    from fbench.engine.records.repricing import Amounts, RepricedRun
+    from fbench.engine.records.targets import Target
     from fbench.pricing.table import PriceTable
 
 
@@ -28,7 +29,8 @@ def reprice(wanted: str, prices: Path | None, runs_dir: Path | None, *, as_json:
     RUN is a run's id, the beginning of just one id, or a run folder's path; a suite run's id means all its runs.
     """
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415 - late, as all below: `--help` stays cheap
-    from fbench.engine.records.repricing import document_of, find_target, reprice_run  # noqa: PLC0415
+    from fbench.engine.records.repricing import document_of, reprice_run  # noqa: PLC0415
+    from fbench.engine.records.targets import find_target  # noqa: PLC0415
     from fbench.pricing.table import load_prices  # noqa: PLC0415
 
     target = find_target(runs_dir or DEFAULT_RUNS_DIR, wanted)

@@ -17,6 +17,7 @@ IGNORED = frozenset(
         "seq",
         "suite_run_id",
         "owner",
+        "task_folder",
         "tool_call_id",
         "tool_calls[].id",
         "time",

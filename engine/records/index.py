@@ -244,7 +244,8 @@ async def _select(path: Path, sql: str, values: Sequence[Any]) -> list[sqlite3.R
 
 def started_statements(started: StartedRun, status: str, folder: str) -> list[Statement]:
     """Upserts of a run without a result (status `running` or `unfinished`); a finished row stays."""
-    row = {**asdict(started), "status": status, "folder": folder}
+    facts = {name: value for name, value in asdict(started).items() if name in TABLES["runs"]}
+    row = {**facts, "status": status, "folder": folder}
     guard = " where runs.status in ('running', 'unfinished')"
     return [_upsert("runs", "run_id", row, guard), *_suite_statements(started.suite_run_id)]
 

@@ -103,7 +103,7 @@ class LedgerTotals:
             tokens=self.tokens + line.tokens.counts() if is_agent else self.tokens,
             cost_usd=_sum(self.cost_usd, line.cost_usd) if is_agent else self.cost_usd,
             judge_cost_usd=self.judge_cost_usd if is_agent else _sum(self.judge_cost_usd, line.cost_usd),
-            cost_status=_worse(self.cost_status, line.cost_status),
+            cost_status=worse_status(self.cost_status, line.cost_status),
         )
 
 
@@ -210,7 +210,8 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _worse(one: CostStatus, other: CostStatus) -> CostStatus:
+def worse_status(one: CostStatus, other: CostStatus) -> CostStatus:
+    """The one that says less."""
     return one if _COST_RANKS[one] >= _COST_RANKS[other] else other
 
 

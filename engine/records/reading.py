@@ -54,6 +54,7 @@ class StartedRun:
     seed: int | None = None
     fbench_version: str | None = None
     task_hash: str | None = None
+    task_folder: str | None = None
     owner: str | None = None
 
 
@@ -205,6 +206,7 @@ def read_started(folder: Path) -> StartedRun:
         seed=_integer(event.get("seed")),
         fbench_version=_text(event.get("fbench_version")),
         task_hash=_text(event.get("task_hash")),
+        task_folder=_text(event.get("task_folder")),
         owner=_text(event.get("owner")),
     )
 

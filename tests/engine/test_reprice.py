@@ -16,12 +16,12 @@ from fbench.engine.records.ledger import Ledger, LedgerLine, LedgerTokens
 from fbench.engine.records.repricing import (
     RepricedRun,
     by_model,
-    find_target,
     moment_of,
     reprice_line,
     reprice_run,
     sum_up,
 )
+from fbench.engine.records.targets import find_target
 from fbench.engine.results import RunResult
 from fbench.pricing.cli import pricing
 from fbench.pricing.table import load_prices
