@@ -37,8 +37,11 @@ def read_model(kind: type[Model], text: str, file: str, *, lines_before: int = 0
     try:
         value = kind.model_validate(document.data)
     except ValidationError as error:
-        for item in error.errors(include_url=False):
+        found = error.errors(include_url=False)
+        for item in found:
             where: KeyPath = item["loc"]
+            if item["type"] == "too_short" and any(len(other["loc"]) > len(where) for other in found):
+                continue  # pydantic counts the items that are valid
             if item["type"] == "extra_forbidden":
                 message, hint = unknown_key(str(where[-1]), valid_keys(kind, where))
             elif item["type"] == "missing":
