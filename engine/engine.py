@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +13,8 @@ import anyio.to_thread
 from fbench.engine.events import Watcher, ignore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from anyio.abc import TaskGroup, TaskStatus
 
     from fbench.engine.models.limits import EndpointLimiter
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from fbench.engine.records.index import Index
     from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import RunResult
+    from fbench.engine.streaming import OnLeave, RunStream
 
 
 class Engine:
@@ -40,17 +44,24 @@ class Engine:
         self._recordings: dict[Path, Recording] = {}
         self._limiters: dict[tuple[str, str | None, str | None], EndpointLimiter] = {}
         self._opening = anyio.Lock()
-        self._closing = anyio.Event()
+        self._is_closing = False
+        self._runs_ended = anyio.Event()
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
+        self._streams: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(self._runs_ended.set)
+        self._streams = await self._stack.enter_async_context(anyio.create_task_group())
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        # The group only holds indexes: an error of the caller's body is not shown to it, or it would come out wrapped.
-        self._closing.set()
+    async def __aexit__(self, error: type[BaseException] | None, *_exc: object) -> None:
+        # The groups hold indexes and streamed runs: an error of the caller's body is not shown to them, or it would
+        # come out wrapped. Runs that nobody reads any more are waited for, but not after an error.
+        self._is_closing = True
+        if error is not None and self._streams is not None:
+            self._streams.cancel_scope.cancel()
         await self._stack.aclose()
 
     async def run(self, options: "RunOptions", watch: Watcher = ignore, *, purse: "Purse | None" = None) -> "RunResult":
@@ -80,6 +91,31 @@ class Engine:
             with RunRecord(plan, watch) as record:
                 return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
+    @asynccontextmanager
+    async def stream(
+        self, options: "RunOptions", *, purse: "Purse | None" = None, on_leave: "OnLeave" = "cancel"
+    ) -> "AsyncIterator[RunStream]":
+        """One run as a stream of its events, which has begun when this is entered.
+
+        Leaving before its end cancels the run and waits until it has cleaned up; with `on_leave="detach"` it goes on
+        unread, and closing the engine waits for it. A slow reader slows nothing: see `RunStream`.
+
+        Raises:
+            As `run`, on entering.
+        """
+        from fbench.engine.streaming import RunStream  # noqa: PLC0415 - late, see run
+
+        self._open_group()
+        assert self._streams is not None  # opened with the group
+        stream = RunStream()
+        await self._streams.start(stream.drive, partial(self.run, options, purse=purse))
+        if stream.failed_before_it_began:
+            await stream.wait()  # raises
+        try:
+            yield stream
+        finally:
+            await stream.leave(on_leave)
+
     async def rejudge(
         self, options: "RejudgeOptions", watch: Watcher = ignore, *, purse: "Purse | None" = None
     ) -> "RunResult":
@@ -104,7 +140,7 @@ class Engine:
                 return await rejudge_run(rejudge, traffic, record, Shared(self._limiter, purse))
 
     def _open_group(self) -> "TaskGroup":
-        if self._group is None or self._closing.is_set():
+        if self._group is None or self._is_closing:
             state = "not open" if self._group is None else "closed"
             msg = f"the engine is {state}: call run inside `async with Engine() as engine:`"
             raise RuntimeError(msg)
@@ -145,4 +181,4 @@ class Engine:
         with anyio.CancelScope(shield=True):
             async with open_index(runs_dir) as index:
                 task_status.started(index)
-                await self._closing.wait()
+                await self._runs_ended.wait()

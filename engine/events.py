@@ -86,6 +86,14 @@ class ToolOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputDropped:
+    """In place of output that a stream's reader was too slow for; the transcript has what the model read of it."""
+
+    tool_call_id: str
+    dropped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToolFinished:
     turn: int
     tool_call_id: str
@@ -124,6 +132,7 @@ Event = (
     | ModelAwaited
     | ToolStarted
     | ToolOutput
+    | OutputDropped
     | ToolFinished
     | BudgetBreached
     | CheckFinished
