@@ -11,32 +11,85 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fbench.engine.engine import Engine
     from fbench.engine.errors import FbenchError, RunError, UsageError
-    from fbench.engine.events import Event
+    from fbench.engine.events import (
+        BudgetBreached,
+        CheckFinished,
+        Event,
+        ModelAnswered,
+        ModelAwaited,
+        ModelRetried,
+        OutputDropped,
+        PhaseStarted,
+        RunFinished,
+        RunStarted,
+        ToolFinished,
+        ToolOutput,
+        ToolStarted,
+        TurnStarted,
+        Warned,
+    )
     from fbench.engine.options import RunOptions
+    from fbench.engine.purse import Purse
+    from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import CheckResult, RunResult, Verdict
+    from fbench.engine.streaming import RunStream
 
 __all__ = [
+    "BudgetBreached",
+    "CheckFinished",
     "CheckResult",
     "Engine",
     "Event",
     "FbenchError",
+    "ModelAnswered",
+    "ModelAwaited",
+    "ModelRetried",
+    "OutputDropped",
+    "PhaseStarted",
+    "Purse",
+    "RejudgeOptions",
     "RunError",
+    "RunFinished",
     "RunOptions",
     "RunResult",
+    "RunStarted",
+    "RunStream",
+    "ToolFinished",
+    "ToolOutput",
+    "ToolStarted",
+    "TurnStarted",
     "UsageError",
     "Verdict",
+    "Warned",
 ]
 
 _HOMES = {
+    "BudgetBreached": "events",
+    "CheckFinished": "events",
     "CheckResult": "results",
     "Engine": "engine",
     "Event": "events",
     "FbenchError": "errors",
+    "ModelAnswered": "events",
+    "ModelAwaited": "events",
+    "ModelRetried": "events",
+    "OutputDropped": "events",
+    "PhaseStarted": "events",
+    "Purse": "purse",
+    "RejudgeOptions": "rejudge",
     "RunError": "errors",
+    "RunFinished": "events",
     "RunOptions": "options",
     "RunResult": "results",
+    "RunStarted": "events",
+    "RunStream": "streaming",
+    "ToolFinished": "events",
+    "ToolOutput": "events",
+    "ToolStarted": "events",
+    "TurnStarted": "events",
     "UsageError": "errors",
     "Verdict": "results",
+    "Warned": "events",
 }
 
 
