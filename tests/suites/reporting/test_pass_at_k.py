@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fbench.suites.pass_at_k import Passes, mean_at_k, pass_at_k, pass_hat_k
+from fbench.suites.pass_at_k import MeanAtK, Passes, mean_at_k, pass_at_k, pass_hat_k
 
 
 @pytest.mark.parametrize("runs", range(1, 8))
@@ -34,9 +34,11 @@ def test_the_example_of_hugging_face_s_code_eval() -> None:
 
 def test_means_are_over_tasks_with_enough_runs() -> None:
     tasks = [Passes(1, 4), Passes(4, 4), Passes(1, 1), Passes(0, 0)]
-    assert tuple(mean_at_k(tasks, 1)) == (1, pytest.approx((0.25 + 1 + 1) / 3), pytest.approx((0.25 + 1 + 1) / 3), 3)
-    assert tuple(mean_at_k(tasks, 4)) == (4, 1.0, 0.5, 2)
-    assert tuple(mean_at_k(tasks, 5)) == (5, None, None, 0)
+    first = mean_at_k(tasks, 1)
+    assert (first.pass_at_k, first.pass_hat_k) == pytest.approx((2.25 / 3, 2.25 / 3))
+    assert first.tasks == 3
+    assert mean_at_k(tasks, 4) == MeanAtK(4, 1.0, 0.5, 2)
+    assert mean_at_k(tasks, 5) == MeanAtK(5, None, None, 0)
 
 
 @pytest.mark.parametrize(("passed", "runs", "k"), [(2, 1, 1), (-1, 3, 1), (1, 3, 0), (1, 3, 4)])
