@@ -70,9 +70,14 @@ def _on_money(outcome: SuiteOutcome) -> Iterator[str]:
         yield f"The dollars of {spend.estimated_runs} of {spend.runs} runs rest on estimated tokens (marked ~)."
     if outcome.earlier:
         yield (
-            f"Earlier tries that later ones replaced: {len(outcome.earlier)}. Their scores count nowhere, what they "
-            f"spent is in every total."
+            f"Earlier tries that later ones replaced: {len(outcome.earlier)}. Their scores count nowhere, "
+            f"what they spent is in every total."
         )
+    if outcome.lost_cost_usd is None:
+        yield "Some runs ended without a result, and what they spent is not known: no total of dollars is."
+    elif outcome.lost_cost_usd:
+        lost = f"${outcome.lost_cost_usd:.4f}"
+        yield f"Runs that ended without a result spent {lost}: in the suite run's total, in no model's."
 
 
 def _on_isolation(outcome: SuiteOutcome) -> Iterator[str]:

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from fbench.engine.records.folder import write_atomically
+from fbench.suites.figures import summarize
 from fbench.suites.outcomes import SuiteOutcome
 from fbench.suites.report_html import render_html
 from fbench.suites.report_markdown import render_markdown
-from fbench.suites.summary import summarize
 
 
 def write_reports(outcome: SuiteOutcome, folder: Path) -> list[Path]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from fbench.suites.figures import Cell, ModelSummary, RunLine, SuiteSummary
 from fbench.suites.markup import Markup, element, escape, join, link
 from fbench.suites.plots import COLOURS, Point, score_against_usd, score_bars
 from fbench.suites.standing import Standing
-from fbench.suites.summary import Cell, ModelSummary, RunLine, SuiteSummary
 from fbench.suites.tables import METHODS, Table, all_tables
 from fbench.suites.wording import (
     say_counted,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from fbench.engine.records.showing import clean
+from fbench.suites.figures import Cell, RunLine, SuiteSummary
 from fbench.suites.markup import relative_url
-from fbench.suites.summary import Cell, RunLine, SuiteSummary
 from fbench.suites.tables import METHODS, Table, all_tables
 from fbench.suites.wording import (
     MARKS,

@@ -115,6 +115,14 @@ def spend_of(results: Sequence[RunResult]) -> Spend:
     )
 
 
+def total_spend(outcome: SuiteOutcome) -> Spend:
+    """What the suite run took: replaced runs, and the dollars of runs that ended without a result, too."""
+    spend = spend_of([*outcome.results.values(), *outcome.earlier])
+    lost = outcome.lost_cost_usd
+    total = None if lost is None or spend.total_usd is None else spend.total_usd + lost
+    return spend.model_copy(update={"total_usd": total, "known_usd": spend.known_usd + (lost or 0.0)})
+
+
 def _sum_if_known(amounts: Sequence[float | None]) -> float | None:
     known = [usd for usd in amounts if usd is not None]
     return math.fsum(known) if len(known) == len(amounts) else None

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from fbench.suites.figures import ModelSummary, SuiteSummary
 from fbench.suites.rates import Rates
-from fbench.suites.summary import ModelSummary, SuiteSummary
 from fbench.suites.wording import (
     NOTHING,
     say_counted,

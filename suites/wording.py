@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from fbench.suites.figures import Counts, RunLine, SuiteSummary
 from fbench.suites.intervals import Interval
 from fbench.suites.rates import Estimate
 from fbench.suites.standing import Spend, Standing
-from fbench.suites.summary import Counts, RunLine, SuiteSummary
 
 NOTHING = "-"
 MARKS = "Runs are named by their attempt: P passed, F failed, E error, O owed; each links to its folder."

@@ -4,7 +4,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-from fbench.engine.results import CheckResult
 from fbench.suites.junit import write_junit
 from fbench.suites.outcomes import SuiteOutcome
 
@@ -43,12 +42,8 @@ def test_one_attempt_needs_no_number(outcome_of: OutcomeOf, tmp_path: Path) -> N
 
 
 def test_a_failure_names_the_checks_that_did_not_pass(outcome_of: OutcomeOf, tmp_path: Path) -> None:
-    checks = [
-        CheckResult(
-            id=f"c{n}", type="t", tier="deterministic", status=status, score=0.5, weight=1, gating=False, detail="d"
-        )
-        for n, status in enumerate(("passed", "failed", "error"))
-    ]
+    facts = {"type": "t", "tier": "deterministic", "score": 0.5, "weight": 1, "gating": False, "detail": "d"}
+    checks = [{"id": f"c{n}", "status": status, **facts} for n, status in enumerate(("passed", "failed", "error"))]
     killed = {
         "status": "killed",
         "kill_reason": "budget_exceeded:tokens",

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from fbench.suites.figures import summarize
 from fbench.suites.markup import element, link
 from fbench.suites.outcomes import SuiteOutcome
 from fbench.suites.plots import Point, score_against_usd, score_bars, usd_ticks
 from fbench.suites.report import write_reports
 from fbench.suites.report_html import render_html
 from fbench.suites.report_markdown import escape_markdown, render_markdown
-from fbench.suites.summary import summarize
 
 OutcomeOf = Callable[..., SuiteOutcome]
 VOID = {"meta", "br"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fbench.suites.figures import Cell, ModelSummary, SuiteSummary, mean_score, summarize
 from fbench.suites.outcomes import SuiteOutcome
-from fbench.suites.summary import Cell, ModelSummary, SuiteSummary, mean_score, summarize
 
 OutcomeOf = Callable[..., SuiteOutcome]
 TEN = {f"t{number}": [1, 0.5, 0, 1] for number in range(10)}
@@ -78,6 +78,15 @@ def test_dollars_of_judges_failures_and_earlier_tries_count(outcome_of: OutcomeO
     assert (model.solved_tasks, model.tasks) == (1, 2)
     assert summarize(outcome).spend.total_usd == pytest.approx(3.53)
     assert cell_of(summarize(outcome), "b", "m/x").spend.agent_usd == pytest.approx(2.02)
+
+
+def test_dollars_of_runs_without_a_result_are_in_the_total_only(outcome_of: OutcomeOf) -> None:
+    summary = summarize(outcome_of({"m/x": {"a": [1, None]}}, lost_cost_usd=2.0))
+    assert (summary.spend.total_usd, summary.lost_usd, summary.models[0].spend.total_usd) == (2.01, 2.0, 0.01)
+    unknown = summarize(outcome_of({"m/x": {"a": [1, None]}}, lost_cost_usd=None))
+    assert (unknown.spend.total_usd, unknown.spend.known_usd, unknown.models[0].usd_per_pass) == (None, 0.01, 0.01)
+    for found in (summary, unknown):
+        assert any("ended without a result" in note for note in found.notes)
 
 
 def test_nothing_solved_costs_no_amount_each(outcome_of: OutcomeOf) -> None:

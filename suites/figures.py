@@ -10,7 +10,16 @@ from fbench.engine.results import Record, RunResult
 from fbench.suites.findings import notes_on
 from fbench.suites.outcomes import PlannedRun, SuiteOutcome
 from fbench.suites.rates import Rates, rates_of
-from fbench.suites.standing import CellRuns, Spend, Standing, group_by_cell, samples_of, spend_of, standing_of
+from fbench.suites.standing import (
+    CellRuns,
+    Spend,
+    Standing,
+    group_by_cell,
+    samples_of,
+    spend_of,
+    standing_of,
+    total_spend,
+)
 
 SUMMARY_SCHEMA_VERSION = 1
 
@@ -109,6 +118,8 @@ class SuiteSummary(Record):
 
     Attributes:
         mean_score: over all tasks and models, errors left out; what `--fail-under` looks at.
+        spend: of everything, replaced and lost runs too; no model is told `lost_usd`, the dollars of runs that ended
+            without a result, as a killed process leaves them.
         notes: what a reader has to know before trusting any figure.
     """
 
@@ -122,6 +133,7 @@ class SuiteSummary(Record):
     counts: Counts
     mean_score: float | None
     spend: Spend
+    lost_usd: float | None
     earlier: Spend
     notes: tuple[str, ...]
     tasks: tuple[TaskLine, ...]
@@ -143,7 +155,8 @@ def summarize(outcome: SuiteOutcome, folder: Path | None = None) -> SuiteSummary
         max_cost_usd=outcome.max_cost_usd,
         counts=_counts(list(cells.values())),
         mean_score=mean_score(outcome),
-        spend=spend_of([*outcome.results.values(), *outcome.earlier]),
+        spend=total_spend(outcome),
+        lost_usd=outcome.lost_cost_usd,
         earlier=spend_of(outcome.earlier),
         notes=notes_on(outcome),
         tasks=tuple(TaskLine.model_validate(task, from_attributes=True) for task in outcome.tasks),
