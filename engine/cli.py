@@ -23,6 +23,7 @@ COMMANDS: "Mapping[str, tuple[str, str]]" = {
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),
     "rejudge": ("fbench.engine.commands.rejudge:rejudge", "Judge finished runs again."),
     "runs": ("fbench.engine.commands.history:runs", "List runs from the index."),
+    "compare": ("fbench.suites.commands.compare:compare", "Compare suite runs, or models of one."),
     "diff": ("fbench.engine.commands.diff:diff", "Show the first difference between two runs."),
     "pricing": ("fbench.pricing.cli:pricing", "Prices and where they come from."),
     "images": ("fbench.sandboxes.commands.images:images", "The images tasks run in."),
