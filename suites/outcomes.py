@@ -42,6 +42,8 @@ class SuiteOutcome:
         planned: in the plan's order; results are shown in this order.
         results: the newest result of each planned run that has one, `error` and `cancelled` ones too.
         earlier: results that a later try replaced; what they spent counts.
+        lost_cost_usd: what runs spent, agent and judge, that ended without a result, as a killed process leaves them;
+            None where that cannot be known.
         folders: where each run lies, by run id.
         max_cost_usd: the cap on the whole suite run, None without one.
         finished_at: None while runs are owed.
@@ -55,6 +57,7 @@ class SuiteOutcome:
     planned: tuple[PlannedRun, ...]
     results: Mapping[PlannedRun, RunResult]
     earlier: tuple[RunResult, ...] = ()
+    lost_cost_usd: float | None = 0.0
     folders: Mapping[str, Path] = field(default_factory=dict)
     max_cost_usd: float | None = None
     started_at: str = ""
