@@ -77,8 +77,13 @@ class RunFolder:
         raise UsageError(msg)
 
     def write_result(self, result: RunResult) -> None:
-        """Write result.json: whole or not at all, and on the disk when this returns."""
+        """Write result.json: whole or not at all, and on the disk when this returns, with the lines it sums up and the
+        folder's own name. Blocking.
+        """
+        for path in (self.transcript, self.ledger):
+            _sync_file(path)
         write_atomically(self.result, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
+        sync_folder(self.path.parent)
 
 
 def make_run_id(task_id: str, model: str) -> str:
@@ -106,6 +111,14 @@ def write_atomically(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(path: Path) -> None:

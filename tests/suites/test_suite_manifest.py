@@ -45,7 +45,10 @@ def test_the_built_in_suites_hold_what_they_say() -> None:
         ("filter: {difficulty: [eassy]}", "did you mean 'easy'?"),
         ("filter: {tag: [x]}", "suite.yaml:3: filter.tag: unknown key; did you mean 'tags'?"),
         ("budget: {cost: 1}", "suite.yaml:3: budget.cost: unknown key; did you mean 'cost_usd'?"),
-        ("overrides: {one: {attempt: 2}}", "suite.yaml:3: overrides.one.attempt: unknown key; did you mean 'attempts'?"),
+        (
+            "overrides: {one: {attempt: 2}}",
+            "suite.yaml:3: overrides.one.attempt: unknown key; did you mean 'attempts'?",
+        ),
         ("models: [fake/nop, fake/nop]", "suite.yaml:3: models[1]: the model 'fake/nop' is listed twice"),
         ("overrides: {two: {attempts: 2}}", "suite.yaml:3: overrides.two: no task of this suite has the id 'two'"),
         ("exclude: [nobody]", "suite.yaml:3: exclude[0]: unknown task 'nobody'"),

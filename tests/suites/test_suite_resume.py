@@ -152,7 +152,7 @@ def test_an_interrupted_suite_reports_and_its_cancelled_runs_are_owed(
     assert document is not None
     assert (document["totals"]["completed"], document["totals"]["cancelled"]) == (1, 1)
     assert document["finished_at"] is None
-    assert list(document["artifacts"]) == ["report"] or document["artifacts"]
+    assert document["artifacts"]
     # What is owed is the cancelled run: its script is now a quick one, which a resume notices.
     workshop.script("slow")
     refused = workshop.invoke("resume", document["suite_run_id"])
