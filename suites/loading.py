@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import anyio
+
+from fbench.engine.records.folder import write_atomically
+from fbench.engine.records.index import write_suite
+from fbench.engine.records.reading import SUITE, SuiteRecord
 from fbench.suites.attempts import Standing, assess, find_runs
 from fbench.suites.outcomes import SuiteOutcome, TaskFacts
 from fbench.suites.plan import SuitePlan, find_suite_run, read_plan
@@ -42,3 +47,16 @@ def outcome_of(plan: SuitePlan, standing: Standing) -> SuiteOutcome:
         started_at=plan.created_at,
         finished_at=max(result.finished_at for result in standing.results.values()) if is_finished else None,
     )
+
+
+def note_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
+    """Write how far a suite run is into its folder and into the index. Blocking; not for a running loop."""
+    suite = SuiteRecord(
+        suite_run_id=outcome.suite_run_id,
+        suite=outcome.suite,
+        status="unfinished" if outcome.finished_at is None else "finished",
+        started_at=outcome.started_at,
+        finished_at=outcome.finished_at,
+    )
+    write_atomically(runs_dir / outcome.suite_run_id / SUITE, suite.model_dump_json(indent=2) + "\n")
+    anyio.run(write_suite, runs_dir, suite)

@@ -56,11 +56,13 @@ def carry_out(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
     The caller holds the suite run's lock.
     """
     from fbench.engine.registry import import_dotted  # noqa: PLC0415 - late, as all below: help stays cheap
-    from fbench.suites.loading import load_suite_outcome  # noqa: PLC0415
+    from fbench.suites.loading import load_suite_outcome, note_outcome, outcome_of  # noqa: PLC0415
     from fbench.suites.summary import summarise, words_of  # noqa: PLC0415
 
+    note_outcome(runs_dir, outcome_of(plan, standing))
     code = _run_owed(plan, standing, runs_dir, execution)
     outcome = load_suite_outcome(runs_dir, plan.suite_run_id)
+    note_outcome(runs_dir, outcome)
     written = import_dotted("fbench.suites.report:write_reports")(outcome, runs_dir / plan.suite_run_id)
     if execution.junit is not None:
         import_dotted("fbench.suites.junit:write_junit")(outcome, execution.junit)

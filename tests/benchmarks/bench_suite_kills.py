@@ -111,9 +111,8 @@ def test_kills_at_random_moments(
     minutes = (time.monotonic() - began) / 60
     say(f"{tally['kills']} kills of {tally['suites']} suite runs of {RUNS} runs ({sandbox}), {minutes:.1f} min")
     say(f"{tally['runs']} runs with one final verdict each, {tally['unfinished']} unfinished folders kept")
-    say(
-        f"{tally['answers']} answers served, {tally['answers'] - tally['lines']} of them in no ledger (killed on the way)"
-    )
+    cut_off = tally["answers"] - tally["lines"]
+    say(f"{tally['answers']} answers served, {cut_off} of them in no ledger: the process died before they came")
 
 
 def _one_suite(suite: Suite, dice: random.Random, tally: Counter[str], loopback: "LoopbackServer") -> None:

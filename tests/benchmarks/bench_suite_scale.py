@@ -78,7 +78,7 @@ def watched_loop(watch: LoopWatch) -> Iterator[None]:
                 ours = [frame for frame in frames if "/asyncio/" not in frame.filename][-4:]
                 watch.where[" < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(ours))] += 1
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
     thread = threading.Thread(target=look)
     thread.start()
     try:

@@ -1,6 +1,8 @@
 """Suites as they run: order, fairness, failures, dollars, what is printed."""
 
 import json
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from fbench.engine.commands.history import runs as runs_command
 from fbench.engine.errors import UsageError
 from fbench.engine.models.replay import load_recording
-from fbench.engine.records.rebuild import rebuild_index
 from fbench.engine.records.reading import run_folders
+from fbench.engine.records.rebuild import rebuild_index
 from fbench.suites import fan_out
 from fbench.suites.fan_out import interleave
 from fbench.suites.loading import load_suite_outcome
@@ -254,6 +258,29 @@ def test_readers_of_a_runs_folder_take_a_suites_folder_for_what_it_is(workshop: 
     assert suite_folder not in run_folders(workshop.runs_dir)
     report = anyio.run(rebuild_index, workshop.runs_dir)
     assert (report.runs, report.unfinished, report.unreadable) == (1, 0, ())
+    assert found["runs"][0]["run_id"] in CliRunner().invoke(runs_command, ["--runs-dir", str(workshop.runs_dir)]).stdout
+
+
+def test_the_index_knows_how_far_a_suite_run_is_also_when_it_was_made_again(workshop: "Workshop") -> None:
+    switch = workshop.root / "switch"
+    workshop.task("one", environment={"setup": [f"test -e {switch}"]})
+
+    def rows() -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(workshop.runs_dir / "runs.sqlite")) as connection:
+            sql = "select suite_run_id, suite, status, started_at, finished_at, folder from suite_runs"
+            return connection.execute(sql).fetchall()
+
+    found = workshop.fbench("run", workshop.suite(models=["fake/oracle"]), expect=3)
+    suite_run_id = found["suite_run_id"]
+    assert rows() == [(suite_run_id, "small", "unfinished", found["started_at"], None, suite_run_id)]
+    switch.touch()
+    found = workshop.fbench("resume", suite_run_id)
+    after = [(suite_run_id, "small", "finished", found["started_at"], found["finished_at"], suite_run_id)]
+    assert found["finished_at"]
+    assert rows() == after
+    (workshop.runs_dir / "runs.sqlite").unlink()
+    anyio.run(rebuild_index, workshop.runs_dir)
+    assert rows() == after
 
 
 def test_an_outcome_is_read_from_the_folders_alone(workshop: "Workshop") -> None:
