@@ -18,6 +18,7 @@ SUMMARY = "Evaluate LLM agents on machine-learning engineering tasks."
 
 COMMANDS: "Mapping[str, tuple[str, str]]" = {
     "run": ("fbench.engine.commands.run:run", "Run one model against one task."),
+    "suite": ("fbench.suites.commands.suite:suite", "Run many tasks with many models."),
     "list-tasks": ("fbench.tasks.cli:list_tasks", "List the built-in tasks."),
     "describe": ("fbench.tasks.cli:describe", "Show a task as resolved, and its problems."),
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),

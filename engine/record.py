@@ -7,6 +7,9 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Self
 
+import anyio
+import anyio.to_thread
+
 from fbench.engine.events import (
     BudgetBreached,
     CheckFinished,
@@ -177,8 +180,9 @@ class RunRecord:
         self.outcome.status = "error"
         self.outcome.error = ErrorInfo(kind=kind, message=self.redact(message))
 
-    def finish(self, budget: "Budget") -> RunResult:
-        """Write the last transcript line and result.json, in this order, and tell who watches.
+    async def finish(self, budget: "Budget") -> RunResult:
+        """Write the last transcript line and result.json, in this order, and tell who watches. A cancelled caller
+        waits for it.
 
         When the disk does not take them, the folder stays that of an unfinished run, and the result says why.
         """
@@ -186,7 +190,8 @@ class RunRecord:
         result = self._result(budget)
         try:
             self.transcript.write("run_finished", status=result.status, score=result.score)
-            self.folder.write_result(result)
+            with anyio.CancelScope(shield=True):  # in a thread: a busy disk takes its time
+                await anyio.to_thread.run_sync(self.folder.write_result, result)
         except OSError as error:
             self.fail("host_io", f"the result cannot be written into {self.folder.path}: {error}; make room there")
             result = self._result(budget)

@@ -138,7 +138,7 @@ async def rejudge_run(rejudge: RejudgePlan, traffic: "Traffic", record: "Rejudge
         record.outcome.status = "cancelled"
         raise
     finally:
-        result = record.finish(budget)
+        result = await record.finish(budget)
     return result
 
 

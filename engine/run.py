@@ -87,7 +87,7 @@ async def run_task(
         record.outcome.status = "cancelled"
         raise
     finally:
-        result = record.finish(budget)
+        result = await record.finish(budget)
         with anyio.move_on_after(RECORD_GRACE_S, shield=True):
             await index.run_finished(result, record.folder.path)
     return result

@@ -32,14 +32,16 @@ class Diagnosis:
     resolved: dict[str, Any] = field(default_factory=dict)
 
 
-def diagnose(document: Document) -> Diagnosis:
-    """Walk the whole document as a task manifest."""
-    walker = _Walker(document)
+def diagnose(document: Document, model: type[Frozen] = TaskManifest) -> Diagnosis:
+    """Walk the whole document as a manifest: that of a task, or another that is made of `Frozen` models, too."""
+    walker = _Walker(document, model)
     diagnosis = Diagnosis()
     if isinstance(document.data, dict):
-        diagnosis.values, diagnosis.resolved = walker.model(TaskManifest, document.data, ())
+        diagnosis.values, diagnosis.resolved = walker.model(model, document.data, ())
     else:
-        walker.find((), wrong_shape("a mapping of keys like `id:` and `grader:`", document.data, None))
+        needed = [key for key, info in model.model_fields.items() if info.is_required()]
+        words = f"a mapping of keys like `{needed[0]}:` and `{needed[-1]}:`"
+        walker.find((), wrong_shape(words, document.data, None))
     diagnosis.findings = walker.findings
     return diagnosis
 
@@ -52,8 +54,9 @@ _ABSENT = _Absent()
 
 
 class _Walker:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, root: type[Frozen]) -> None:
         self.document = document
+        self._root = root
         self.findings: list[Finding] = list(document.findings)
         self._faulty = {finding.path for finding in document.findings}
 
@@ -69,7 +72,7 @@ class _Walker:
         valid = list(known or fields)
         unknown = [key for key in data if key not in valid]
         for key in unknown:
-            self.find((*path, key), unknown_key(key, valid, [] if nearest(key, valid) else _homes(key)))
+            self.find((*path, key), unknown_key(key, valid, [] if nearest(key, valid) else _homes(key, self._root)))
         misspelt = {nearest(key, valid) for key in unknown}
         values: dict[str, Any] = {}
         resolved: dict[str, Any] = {}
@@ -210,9 +213,9 @@ def _maps_to_models(annotation: Any) -> bool:  # noqa: ANN401 - a type form
     return get_origin(annotation) is Mapping and isinstance(arguments[1], type) and issubclass(arguments[1], Frozen)
 
 
-def _homes(key: str) -> list[str]:
+def _homes(key: str, root: type[Frozen]) -> list[str]:
     """The places of the manifest where the key is known, outermost first."""
-    return [f"`{place}`" for place in dict.fromkeys(_places(TaskManifest, "")) if place.split(".")[-1] == key][:3]
+    return [f"`{place}`" for place in dict.fromkeys(_places(root, "")) if place.split(".")[-1] == key][:3]
 
 
 def _places(model: type[Frozen], prefix: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ TICK_S = 1.0
 
 LINE_CHARS = 120
 ERASE_LINE = "\r\x1b[K"
-_PHASES = {
+PHASES = {
     "preparing": "preparing the sandbox",
     "acting": "the agent works",
     "keeping": "keeping the workspace",
@@ -88,7 +88,7 @@ class Progress:
                 self._limits = event.limits
                 return f"run {event.run_id} in {event.sandbox}"
             case PhaseStarted():
-                self._doing = _PHASES[event.phase]
+                self._doing = PHASES[event.phase]
                 return self._doing
             case TurnStarted():
                 self._turn, self._doing = event.turn, "waiting for the model"

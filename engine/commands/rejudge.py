@@ -12,12 +12,12 @@ from fbench.engine.commands.options import (
     Number,
     OrNone,
     config_option,
-    find_config,
     json_option,
     option,
     quiet_option,
     runs_dir_option,
 )
+from fbench.engine.commands.run_options import judge_options, stated_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +53,7 @@ class Rejudged:
 )
 @runs_dir_option
 @config_option
-@option("--judge-model", help="What judges rubrics, over the task's; fake/judge:FILE needs no key.")
-@option("--judge-base-url", help="The judge server's address, up to and with /v1.")
-@option("--no-judge-cache", is_flag=True, help="Ask judges again what they were asked before.")
+@judge_options
 @option("--max-model-wait", type=OrNone(Number(min=0)), help="Patience for one judge's call, seconds [default: 600].")
 @option(
     "--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your prices, over the built-in."
@@ -103,12 +101,9 @@ def _exit_code(done: "Sequence[Rejudged]") -> int:
 
 
 def _options(folder: Path, given: dict[str, Any]) -> "RejudgeOptions":
-    from fbench.engine.options import parse_image_map  # noqa: PLC0415 - late, see rejudge
-    from fbench.engine.rejudge import RejudgeOptions  # noqa: PLC0415
+    from fbench.engine.rejudge import RejudgeOptions  # noqa: PLC0415 - late, see rejudge
 
-    values = {**given, "image_map": parse_image_map(given["image_map"]), "config": find_config(given["config"])}
-    kept = {name: value for name, value in values.items() if value is not None}
-    return RejudgeOptions.model_validate({**kept, "run": folder, "runs_dir": folder.parent})
+    return RejudgeOptions.model_validate({**stated_options(given), "run": folder, "runs_dir": folder.parent})
 
 
 def _execute(

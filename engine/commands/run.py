@@ -2,23 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbench.engine.commands.options import (
-    Dollars,
-    Number,
-    OrNone,
-    config_option,
-    find_config,
-    json_option,
-    option,
-    quiet_option,
-    runs_dir_option,
-)
+from fbench.engine.commands.options import Number, json_option, option, quiet_option
 from fbench.engine.commands.progress import shorten
+from fbench.engine.commands.run_options import run_options, secret_variables, stated_options
 
 if TYPE_CHECKING:
     from fbench.engine.events import Event, RunFinished
@@ -28,9 +18,6 @@ if TYPE_CHECKING:
 DETAIL_CHARS = 200
 """Of a check's detail in the readable verdict; result.json has all of it."""
 
-_COUNT = OrNone(click.IntRange(min=0))
-_SECONDS = OrNone(Number(min=0, min_open=True))
-
 
 @click.command()
 @option("--task", required=True, help="A task's folder, or a built-in task's id.")
@@ -39,51 +26,7 @@ _SECONDS = OrNone(Number(min=0, min_open=True))
     required=True,
     help="openai/NAME, PROVIDER/NAME, fake/oracle, fake/nop, fake/script:FILE or replay/RUN_ID.",
 )
-@option(
-    "--sandbox", type=click.Choice(["auto", "docker", "bubblewrap", "local"]), help="Where tools run [default: auto]."
-)
-@runs_dir_option
-@option("--base-url", help="The model server's address, up to and with /v1; OPENAI_BASE_URL is read too.")
-@config_option
-@option("--judge-model", help="What judges rubrics, over the task's; fake/judge:FILE needs no key.")
-@option("--judge-base-url", help="The judge server's address, up to and with /v1.")
-@option("--no-judge-cache", is_flag=True, help="Ask judges again what they were asked before.")
-@option("--max-tokens", type=_COUNT, help="Cap on input and output tokens.")
-@option("--max-tool-calls", type=_COUNT, help="Cap on tool calls.")
-@option("--max-wall-time", type=_SECONDS, help="Cap on wall time, seconds.")
-@option("--max-cost", type=OrNone(Dollars()), help="Cap on dollars.")
-@option("--max-turns", type=OrNone(click.IntRange(min=1)), help="Cap on turns.")
-@option(
-    "--max-model-wait",
-    type=OrNone(Number(min=0)),
-    help="Patience for one model call, seconds [default: 600].",
-)
-@option("--temperature", type=OrNone(Number(min=0)), help="Sent to the model.")
-@option("--top-p", type=OrNone(Number(0, 1, min_open=True)), help="Sent to the model.")
-@option("--seed", type=OrNone(click.INT), help="Sent to the model and recorded.")
-@option("--reasoning-effort", metavar="EFFORT", help="Sent to the model; `default` leaves it to the server.")
-@option("--max-output-tokens", type=click.IntRange(min=1), help="Cap on one answer, reasoning included.")
-@option(
-    "--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your prices, over the built-in."
-)
-@option(
-    "--image-map",
-    multiple=True,
-    metavar="NAME=OTHER",
-    help="Use image OTHER where a task names NAME; may be repeated, the variable takes several.",
-)
-@option(
-    "--record",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Add the model traffic to FILE, without keys.",
-)
-@option(
-    "--replay",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Answer from FILE, which --record wrote: no network, no key.",
-)
+@run_options
 @option("--fail-under", type=Number(0, 1), help="Exit with 1 when the score is below.")
 @json_option
 @quiet_option
@@ -97,7 +40,7 @@ def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -
 
     log_to_stderr(quiet=quiet)
     options = _options(given)
-    blank_secrets_in_proc(_secret_variables(options))
+    blank_secrets_in_proc(secret_variables(options.config))
     finished, code = _execute(options, quiet=quiet)
     if finished is not None:
         if as_json:
@@ -122,24 +65,15 @@ def _options(given: dict[str, Any]) -> "RunOptions":
     from pydantic import ValidationError  # noqa: PLC0415 - late: help stays cheap
 
     from fbench.engine.errors import UsageError  # noqa: PLC0415
-    from fbench.engine.options import RunOptions, parse_image_map  # noqa: PLC0415
+    from fbench.engine.options import RunOptions  # noqa: PLC0415
 
-    given = {**given, "image_map": parse_image_map(given["image_map"]), "config": find_config(given["config"])}
     try:
-        return RunOptions.model_validate({name: value for name, value in given.items() if value is not None})
+        return RunOptions.model_validate(stated_options(given))
     except ValidationError as error:
         first = {str(item["loc"][0]): item["msg"] for item in reversed(error.errors())}
         problems = "; ".join(f"--{name.replace('_', '-')}: {said}" for name, said in first.items())
         msg = f"{problems}; see `fbench run --help`"
         raise UsageError(msg) from error
-
-
-def _secret_variables(options: "RunOptions") -> "frozenset[str]":
-    """The variables that fbench.toml takes keys and header values from, whatever they are called."""
-    from fbench.engine.config import load_config  # noqa: PLC0415 - late: help stays cheap
-
-    providers = load_config(options.config).providers.values() if options.config else ()
-    return frozenset(name for provider in providers for name in provider.variables())
 
 
 def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunFinished | None, int | None]":

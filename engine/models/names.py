@@ -100,8 +100,9 @@ def parse_model_name(text: str, configured: Collection[str] = ()) -> ModelName:
         UnknownNameError: there is no such provider, or a part is missing; the text says what is legal.
     """
     provider, slash, name = text.strip().partition("/")
-    known = sorted({*PROVIDERS, *_outside_providers(), *configured})
-    if provider not in known:
+    # Outside providers come last: to list them reads the metadata of every installed package.
+    if provider not in PROVIDERS and provider not in configured and provider not in (outside := _outside_providers()):
+        known = sorted({*PROVIDERS, *outside, *configured})
         near = difflib.get_close_matches(provider, known, n=1)
         meant = f"{near[0]}/{name or 'NAME'}" if near else f"openai/{provider}" if provider and not slash else ""
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"

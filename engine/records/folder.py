@@ -77,8 +77,13 @@ class RunFolder:
         raise UsageError(msg)
 
     def write_result(self, result: RunResult) -> None:
-        """Write result.json: whole or not at all, and on the disk when this returns."""
+        """Write result.json: whole or not at all, and on the disk when this returns, with the lines it sums up and the
+        folder's own name. Blocking.
+        """
+        for path in (self.transcript, self.ledger):
+            _sync_file(path)
         write_atomically(self.result, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
+        sync_folder(self.path.parent)
 
 
 def make_run_id(task_id: str, model: str) -> str:
@@ -105,7 +110,20 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Return once the folder's entries are on the disk."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

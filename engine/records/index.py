@@ -20,7 +20,7 @@ from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import is_owner_alive, owner_identity
 from fbench.engine.records.index_schema import CLOSE_GRACE_S, INDEX, TABLES, IndexedRun, IndexOutdated, connect, explain
-from fbench.engine.records.reading import SUITE_RUN_ID, StartedRun, run_folders, time_of_id
+from fbench.engine.records.reading import SUITE_RUN_ID, StartedRun, SuiteRecord, run_folders, time_of_id
 from fbench.engine.results import RunResult
 
 if TYPE_CHECKING:
@@ -266,6 +266,24 @@ def finished_statements(result: RunResult, folder: str) -> list[Statement]:
         row = {"run_id": result.run_id, "position": position, "check_id": check.id, **check.model_dump(exclude={"id"})}
         statements.append(_upsert("check_results", "run_id, position", row))
     return statements + _suite_statements(result.suite_run_id)
+
+
+def suite_statements(suite: SuiteRecord) -> list[Statement]:
+    """The upsert of a suite run."""
+    row = suite.model_dump(exclude={"schema_version"})
+    return [_upsert("suite_runs", "suite_run_id", {**row, "folder": suite.suite_run_id})]
+
+
+async def write_suite(runs_dir: Path, suite: SuiteRecord) -> None:
+    """Note how far a suite run is, beside whoever else writes; what cannot be written is logged."""
+    path = runs_dir / INDEX
+    try:
+        async with connect(path) as connection:
+            for sql, values in suite_statements(suite):
+                await connection.execute(sql, values)
+    except (sqlite3.Error, UsageError) as error:
+        problem = explain(error, path) if isinstance(error, sqlite3.Error) else error
+        log.warning("index.write_failed", path=str(path), suite_run_id=suite.suite_run_id, problem=str(problem))
 
 
 def relative_folder(folder: Path, runs_dir: Path) -> str:

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from fbench.engine.errors import FbenchError, UnknownNameError
-from fbench.engine.results import SCHEMA_VERSION, RunResult
+from fbench.engine.results import SCHEMA_VERSION, Record, RunResult
 
 RESULT = "result.json"
 TRANSCRIPT = "transcript.jsonl"
 LEDGER = "ledger.jsonl"
 SNAPSHOT = "manifest.snapshot.yaml"
+SUITE = "suite.json"
+"""In the folder of a suite run, which is no run folder."""
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 """Thousands of checks with long details stay far below."""
@@ -56,6 +58,30 @@ class StartedRun:
     task_hash: str | None = None
     task_folder: str | None = None
     owner: str | None = None
+
+
+class SuiteRecord(Record):
+    """How far a suite run is, as its folder and the index say it; `unfinished` while runs are owed."""
+
+    schema_version: int = SCHEMA_VERSION
+    suite_run_id: str
+    suite: str
+    status: Literal["finished", "unfinished"]
+    started_at: str
+    finished_at: str | None = None
+
+
+def read_suites(runs_dir: Path) -> list[SuiteRecord]:
+    """The suite runs whose folders lie in `runs_dir`, oldest first; what cannot be read is left out."""
+    found = []
+    for path in sorted(runs_dir.glob(f"*__suite__*/{SUITE}")):
+        try:
+            suite = SuiteRecord.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if suite.suite_run_id == path.parent.name and suite.schema_version <= SCHEMA_VERSION:
+            found.append(suite)
+    return found
 
 
 def read_transcript(path: Path) -> Iterator[dict[str, Any]]:

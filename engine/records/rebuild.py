@@ -17,9 +17,15 @@ import anyio
 
 from fbench.engine.errors import UsageError
 from fbench.engine.owner import is_owner_alive
-from fbench.engine.records.index import Statement, finished_statements, relative_folder, started_statements
+from fbench.engine.records.index import (
+    Statement,
+    finished_statements,
+    relative_folder,
+    started_statements,
+    suite_statements,
+)
 from fbench.engine.records.index_schema import INDEX, TABLES, IndexUnusable, connect, explain
-from fbench.engine.records.reading import RESULT, Unreadable, read_result, read_started, run_folders
+from fbench.engine.records.reading import RESULT, Unreadable, read_result, read_started, read_suites, run_folders
 from fbench.engine.results import Record, RunResult
 
 
@@ -77,6 +83,9 @@ async def rebuild_index(runs_dir: Path) -> RebuildReport:
                 await connection.execute(f"delete from {table}")  # noqa: S608 - our own table names
             for item in found.values():
                 for sql, values in item.statements if item.run_id not in kept else ():
+                    await connection.execute(sql, values)
+            for suite in await anyio.to_thread.run_sync(read_suites, runs_dir):
+                for sql, values in suite_statements(suite):
                     await connection.execute(sql, values)
             await connection.execute("commit")
         except sqlite3.Error as error:

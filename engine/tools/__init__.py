@@ -1,9 +1,13 @@
 """The tools an agent may call, and what the model is told of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from fbench.engine.seams import Tool, ToolSchema
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 SUBMIT = ToolSchema(
     name="submit",
@@ -15,7 +19,13 @@ SUBMIT = ToolSchema(
 
 def tool_schema(tool: "Tool | type[Tool]") -> ToolSchema:
     """What the model is told of `tool`: its JSON Schema without what only pydantic's readers need."""
-    return ToolSchema(tool.name, tool.description, _compact(tool.arguments.model_json_schema()))
+    return ToolSchema(tool.name, tool.description, _parameters(tool.arguments))
+
+
+@cache
+def _parameters(arguments: "type[BaseModel]") -> Mapping[str, Any]:
+    """Made once a process: it takes milliseconds, and every run of a suite asks for it."""
+    return _compact(arguments.model_json_schema())
 
 
 def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:

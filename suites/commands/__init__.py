@@ -1,0 +1,1 @@
+"""`fbench suite` and its commands; the root finds them by name."""
