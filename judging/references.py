@@ -17,6 +17,7 @@ from fbench.judging.gather import (
 )
 from fbench.judging.matching import TooAlike
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 
 class ReferenceOutput:
@@ -27,6 +28,7 @@ class ReferenceOutput:
     """
 
     tier: ClassVar[Tier] = "reference"
+    arguments: ClassVar[type[CheckBase]] = manifest.ReferenceOutput
 
     async def evaluate(self, check: manifest.ReferenceOutput, context: CheckContext) -> CheckOutcome:
         """Get what is to be compared, and compare it in a thread."""

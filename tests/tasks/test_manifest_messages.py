@@ -81,7 +81,9 @@ exploits: ["exploits/*.sh"]
         (
             "task.yaml:20: grader.checks[0].treshold: unknown key; did you mean 'threshold'? valid keys "
             "here: id, weight, "
-            "gating, timeout_s, type, command, path, metric, op, threshold, baseline"
+            "gating, timeout_s, type, command, path, predictions, labels, metric, id_column, label_column, "
+            "prediction_column, positive_label, average, class_columns, group_column, k, op, threshold, baseline, "
+            "medals"
         ),
         (
             "task.yaml:21: grader.checks[1].type: 'file_presnt' is not allowed; did you mean 'file_present'? allowed: "
@@ -258,8 +260,9 @@ CHECK_CASES = [
         "typ: file_present, path: a",
         (
             "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
-            "metric, op, threshold, baseline, dsn, query, expect, ordered, reference, format, tolerance, rubric, "
-            "judge_model, votes"
+            "predictions, labels, metric, id_column, label_column, prediction_column, positive_label, average, "
+            "class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, expect, ordered, reference, "
+            "format, tolerance, rubric, judge_model, votes"
         ),
         ".typ",
     ),
@@ -304,7 +307,7 @@ CHECK_CASES = [
     ),
     (
         'type: metric_check, path: a, command: b, metric: m, op: ">", threshold: 1',
-        "a metric_check reads either `command` or `path`",
+        "a metric_check reads either `command`, `path` or `predictions`",
         ".path",
     ),
     (
