@@ -69,10 +69,11 @@ class ReferenceOutput:
             **evidence,
             "reference": check.reference,
             "format": check.format,
+            "columns": check.columns,
             "tolerance": check.tolerance.model_dump(),
         }
         try:
-            found = await in_thread(lambda: compare(check.format, expected, got, check.tolerance))
+            found = await in_thread(lambda: compare(check.format, expected, got, check.tolerance, check.columns))
         except ReferenceRefused as error:
             reason = f"the task's reference {check.reference!r} cannot be read as {check.format}: {error}"
             return CheckOutcome("error", 0.0, reason, output)

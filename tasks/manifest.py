@@ -212,6 +212,10 @@ class Tolerance(Frozen):
     ignore_case: bool = False
     strip: bool = True
     ignore_row_order: bool = False
+    nan_is_empty: bool = False
+
+
+ColumnType = Literal["text", "number", "integer", "boolean", "datetime"]
 
 
 class ReferenceOutput(CheckBase):
@@ -222,12 +226,15 @@ class ReferenceOutput(CheckBase):
     path: InsidePath | None = None
     reference: InsidePath
     format: Literal["text", "json", "csv"] = "text"
+    columns: Mapping[str, ColumnType] = Field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
         message = "a reference_output compares either the stdout of `command` or the file at `path`"
         yield from exactly_one(values, ("command", "path"), message)
+        if values.get("columns") and values.get("format", "csv") != "csv":
+            yield BrokenRule(("columns",), "`columns` goes with the format csv")
 
 
 class LlmRubric(CheckBase):
