@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fbench.engine.errors import RunError
     from fbench.engine.models.overlong import Overlong
     from fbench.engine.results import CheckResult, CheckStatus, Tier, Verdict
+    from fbench.tasks.checks import CheckBase
     from fbench.tasks.manifest import Environment, TaskManifest
 
 # ---------------------------------------------------------------------------------------------------------- sandboxes
@@ -425,11 +426,18 @@ class CheckContext:
 
 
 class Check(Protocol):
-    """A kind of check. `check` is the manifest's model of it."""
+    """A type of check; other packages bring theirs under the entry-point group `fbench.checks`, named as the type.
+
+    Attributes:
+        tier: when it is judged.
+        arguments: the model of its keys in a manifest; of an outside type derived from
+            `fbench.tasks.checks.OutsideCheck`.
+    """
 
     tier: ClassVar["Tier"]
+    arguments: ClassVar["type[CheckBase]"]
 
-    async def evaluate(self, check: Any, context: CheckContext) -> CheckOutcome:  # noqa: ANN401 - the manifest's model
+    async def evaluate(self, check: Any, context: CheckContext) -> CheckOutcome:  # noqa: ANN401 - an instance of `arguments`
         """Evaluate. What cannot be evaluated is an outcome of status `error`, no exception."""
         ...
 

@@ -7,12 +7,14 @@ from fbench.engine.seams import CheckContext, CheckOutcome
 from fbench.judging.evidence import MAX_TEXT_CHARS, command_evidence, tail
 from fbench.judging.gather import CannotEvaluate, run_command
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 
 class CommandExitZero:
     """Passes when the command exits with 0. Any other exit, a missing program included, is the verdict `failed`."""
 
     tier: ClassVar[Tier] = "deterministic"
+    arguments: ClassVar[type[CheckBase]] = manifest.CommandExitZero
 
     async def evaluate(self, check: manifest.CommandExitZero, context: CheckContext) -> CheckOutcome:
         """Run the command in a grading sandbox of its own."""

@@ -17,7 +17,8 @@ def compare_json(expected: bytes, got: bytes, tolerance: Tolerance) -> Compariso
     """What differs between two documents, each place named by its path (`$.a[2].b`).
 
     Types must be equal: a boolean is no number, but `1` is `1.0`. The order of an object's keys does not count.
-    `NaN` and the infinities, which Python writes though JSON has none, equal themselves. An object with a key twice
+    `NaN` and the infinities, which Python writes though JSON has none, equal themselves; with `nan_is_empty` NaN is
+    null. An object with a key twice
     is ambiguous and equals nothing.
     """
     try:
@@ -81,7 +82,12 @@ def _below_array(path: str, ours: list[JsonValue], theirs: list[JsonValue]) -> l
     return below
 
 
+def _without_nan(value: JsonValue, tolerance: Tolerance) -> JsonValue:
+    return None if tolerance.nan_is_empty and isinstance(value, Decimal) and value.is_nan() else value
+
+
 def _leaf(path: str, expected: JsonValue, got: JsonValue, tolerance: Tolerance, closeness: Closeness) -> str | None:
+    expected, got = _without_nan(expected, tolerance), _without_nan(got, tolerance)
     if isinstance(expected, Decimal) and isinstance(got, Decimal):
         if closeness.holds(expected, got):
             return None
@@ -139,7 +145,9 @@ def _row(value: JsonValue, tolerance: Tolerance) -> Row:
         item = stack.pop()
         if isinstance(item, tuple):
             shape.append(item[0])
-        elif isinstance(item, dict):
+            continue
+        item = _without_nan(item, tolerance)
+        if isinstance(item, dict):
             stack.append(("}",))
             for key in sorted(item, reverse=True):
                 stack += (item[key], ("k" + key,))

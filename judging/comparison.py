@@ -1,4 +1,4 @@
-"""Comparing what an agent produced with a reference: `compare(format, expected, got, tolerance)`.
+"""Comparing what an agent produced with a reference: `compare(format, expected, got, tolerance, columns)`.
 
 What each tolerance means:
 
@@ -10,35 +10,44 @@ What each tolerance means:
   and JSON strings, the whitespace around them.
 - `ignore_row_order`: lines of a text, rows of a CSV below its header, elements of a JSON array at the top are
   matched one to one in any order.
+- `nan_is_empty`: of a CSV, NaN, NA, null, None and their like are empty cells, as pandas reads them; of JSON, NaN is
+  null. Without it NaN equals NaN and nothing else.
+
+What a comparison cannot forgive it can be told: `columns` gives columns of a CSV a type, see `columns`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, assert_never
 
 from fbench.judging.compare_csv import compare_csv
 from fbench.judging.compare_json import compare_json
 from fbench.judging.compare_text import compare_text
 from fbench.judging.differences import Comparison
-from fbench.tasks.manifest import Tolerance
+from fbench.tasks.manifest import ColumnType, Tolerance
 
 Format = Literal["text", "json", "csv"]
-Comparer = Callable[[bytes, bytes, Tolerance], Comparison]
-
-_COMPARERS: Mapping[Format, Comparer] = MappingProxyType(
-    {
-        "text": compare_text,
-        "json": compare_json,
-        "csv": compare_csv,
-    }
-)
 
 
-def compare(kind: Format, expected: bytes, got: bytes, tolerance: Tolerance) -> Comparison:
+def compare(
+    kind: Format,
+    expected: bytes,
+    got: bytes,
+    tolerance: Tolerance,
+    columns: Mapping[str, ColumnType] = MappingProxyType({}),
+) -> Comparison:
     """What differs between the two; may take seconds for megabytes, so it belongs into a thread.
 
     Raises:
         ReferenceRefused: the expected side itself cannot be read as `kind`.
         TooAlike: rows in any order could not be told apart within the bound on work.
     """
-    return _COMPARERS[kind](expected, got, tolerance)
+    match kind:
+        case "csv":
+            return compare_csv(expected, got, tolerance, columns)
+        case "json":
+            return compare_json(expected, got, tolerance)
+        case "text":
+            return compare_text(expected, got, tolerance)
+        case _:
+            assert_never(kind)

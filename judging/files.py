@@ -6,12 +6,14 @@ from fbench.engine.results import Tier
 from fbench.engine.seams import CheckContext, CheckOutcome
 from fbench.judging.gather import in_thread, is_present
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 
 class FilePresent:
     """Passes for a regular file, after links that stay inside the workspace; a link that leads out counts as absent."""
 
     tier: ClassVar[Tier] = "deterministic"
+    arguments: ClassVar[type[CheckBase]] = manifest.FilePresent
 
     async def evaluate(self, check: manifest.FilePresent, context: CheckContext) -> CheckOutcome:
         """Look for the file; nothing is read and nothing run."""

@@ -1,4 +1,4 @@
-"""`metric_check`: one number that the command printed, or that stands in a file, against a threshold.
+"""`metric_check`: one number that a command printed, that stands in a file or is computed here, against a threshold.
 
 The number is compared as it was written, as a decimal and never as a float: `0.9` is the threshold `0.90` exactly, an
 integer of 400 digits and `1e999` are finite numbers like any other.
@@ -14,18 +14,27 @@ from fbench.judging.closeness import ratio, show_number, subtract
 from fbench.judging.evidence import command_evidence, tail
 from fbench.judging.exact_json import JsonRefused, JsonValue, a_type, parse_json
 from fbench.judging.gather import CannotEvaluate, in_thread, read_workspace_file, run_for_stdout
+from fbench.judging.predictions import compute_metric
 from fbench.judging.scoring import ALMOST_ONE
-from fbench.tasks import manifest
+from fbench.tasks import metric_checks
+from fbench.tasks.checks import CheckBase
 
 
 class MetricCheck:
     """Passes when the operator holds; below it, partial credit runs linearly from the baseline to the threshold."""
 
     tier: ClassVar[Tier] = "deterministic"
+    arguments: ClassVar[type[CheckBase]] = metric_checks.MetricCheck
 
-    async def evaluate(self, check: manifest.MetricCheck, context: CheckContext) -> CheckOutcome:
+    async def evaluate(self, check: metric_checks.MetricCheck, context: CheckContext) -> CheckOutcome:
         """Read the number and judge it."""
         try:
+            if check.predictions is not None:
+                computed = await compute_metric(check, check.predictions, context)
+                output = {**computed.evidence, **_asked(check)}
+                if computed.value is None:
+                    return CheckOutcome("failed", 0.0, computed.failed, output)
+                return judge_value(check, computed.value, output)
             source, evidence = await _read_source(check, context)
         except CannotEvaluate as problem:
             return problem.outcome()
@@ -39,16 +48,9 @@ class Metric(NamedTuple):
     problem: str
 
 
-def judge_metric(check: manifest.MetricCheck, source: bytes, evidence: Mapping[str, Any]) -> CheckOutcome:
+def judge_metric(check: metric_checks.MetricCheck, source: bytes, evidence: Mapping[str, Any]) -> CheckOutcome:
     """The outcome for a document (of `path`) or a stdout (of `command`)."""
-    threshold = check.threshold
-    output: dict[str, Any] = {
-        **evidence,
-        "metric": check.metric,
-        "op": check.op,
-        "threshold": list(threshold) if isinstance(threshold, tuple) else threshold,
-        "baseline": check.baseline,
-    }
+    output = {**evidence, **_asked(check)}
     try:
         document = find_object(source) if check.command is not None else parse_json(source)
     except JsonRefused as error:
@@ -57,11 +59,39 @@ def judge_metric(check: manifest.MetricCheck, source: bytes, evidence: Mapping[s
     value, problem = find_metric(document, check.metric)
     if value is None:
         return CheckOutcome("error", 0.0, problem, output)
-    output["value"] = value
+    return judge_value(check, value, output)
+
+
+def judge_value(check: metric_checks.MetricCheck, value: Decimal, output: Mapping[str, Any]) -> CheckOutcome:
+    """The outcome for the number."""
+    output = {**output, "value": value}
     sentence = f"{check.metric} = {show_number(value)}, wanted {check.op} {_show_threshold(check)}"
+    if check.medals is not None:
+        medal = find_medal(check.op, check.medals, value)
+        output |= {"medal": medal}
+        sentence += f" ({medal or 'no'} medal)"
     if holds(check, value):
         return CheckOutcome("passed", 1.0, sentence, output)
     return CheckOutcome("failed", partial_credit(check, value), sentence, output)
+
+
+def find_medal(op: str, medals: metric_checks.Medals, value: Decimal) -> str | None:
+    """The best medal whose threshold the value reaches, being at it or on its better side."""
+    for name, threshold in (("gold", medals.gold), ("silver", medals.silver), ("bronze", medals.bronze)):
+        if value >= _written(threshold) if op in {">", ">="} else value <= _written(threshold):
+            return name
+    return None
+
+
+def _asked(check: metric_checks.MetricCheck) -> dict[str, Any]:
+    """What of the check goes into its evidence."""
+    asked = {
+        "metric": check.metric,
+        "op": check.op,
+        "threshold": list(check.threshold) if isinstance(check.threshold, tuple) else check.threshold,
+        "baseline": check.baseline,
+    }
+    return asked if check.medals is None else {**asked, "medals": check.medals.model_dump(), "medal": None}
 
 
 def find_object(stdout: bytes) -> JsonValue:
@@ -112,7 +142,7 @@ def _as_number(value: JsonValue, name: str) -> Metric:
     return Metric(value, "")
 
 
-def holds(check: manifest.MetricCheck, value: Decimal) -> bool:
+def holds(check: metric_checks.MetricCheck, value: Decimal) -> bool:
     """Whether the operator holds; `between` includes both ends."""
     if isinstance(check.threshold, tuple):
         low, high = (_written(bound) for bound in check.threshold)
@@ -131,7 +161,7 @@ def holds(check: manifest.MetricCheck, value: Decimal) -> bool:
             return value == threshold
 
 
-def partial_credit(check: manifest.MetricCheck, value: Decimal) -> float:
+def partial_credit(check: metric_checks.MetricCheck, value: Decimal) -> float:
     """The score of a number that missed: 0 at the baseline and beyond, below 1 up to the threshold."""
     if check.baseline is None or isinstance(check.threshold, tuple):
         return 0.0
@@ -148,13 +178,13 @@ def _written(number: float) -> Decimal:
     return Decimal(str(number))
 
 
-def _show_threshold(check: manifest.MetricCheck) -> str:
+def _show_threshold(check: metric_checks.MetricCheck) -> str:
     if isinstance(check.threshold, tuple):
         return f"{check.threshold[0]:g} and {check.threshold[1]:g}"
     return str(check.threshold)
 
 
-async def _read_source(check: manifest.MetricCheck, context: CheckContext) -> tuple[bytes, dict[str, Any]]:
+async def _read_source(check: metric_checks.MetricCheck, context: CheckContext) -> tuple[bytes, dict[str, Any]]:
     if check.path is not None:
         data = await read_workspace_file(context, check.path)
         return data, {"path": check.path, "content": data[: 64 * 1024]}

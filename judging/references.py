@@ -17,6 +17,7 @@ from fbench.judging.gather import (
 )
 from fbench.judging.matching import TooAlike
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 
 class ReferenceOutput:
@@ -27,6 +28,7 @@ class ReferenceOutput:
     """
 
     tier: ClassVar[Tier] = "reference"
+    arguments: ClassVar[type[CheckBase]] = manifest.ReferenceOutput
 
     async def evaluate(self, check: manifest.ReferenceOutput, context: CheckContext) -> CheckOutcome:
         """Get what is to be compared, and compare it in a thread."""
@@ -67,10 +69,11 @@ class ReferenceOutput:
             **evidence,
             "reference": check.reference,
             "format": check.format,
+            "columns": check.columns,
             "tolerance": check.tolerance.model_dump(),
         }
         try:
-            found = await in_thread(lambda: compare(check.format, expected, got, check.tolerance))
+            found = await in_thread(lambda: compare(check.format, expected, got, check.tolerance, check.columns))
         except ReferenceRefused as error:
             reason = f"the task's reference {check.reference!r} cannot be read as {check.format}: {error}"
             return CheckOutcome("error", 0.0, reason, output)

@@ -4,30 +4,24 @@ The query runs in the grading sandbox, where a task's services have their names,
 nothing of the workspace (`sql_inside`); it is compared here (`sql_rows`).
 """
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.resources import files
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from fbench.engine.errors import JudgingFailed, RunError
-from fbench.engine.execs import ExecResult, run_exec
 from fbench.engine.results import Tier
-from fbench.engine.seams import CheckContext, CheckOutcome, ExecRequest
-from fbench.judging.evidence import tail
-from fbench.judging.exact_json import JsonRefused, JsonValue, parse_json
+from fbench.engine.seams import CheckContext, CheckOutcome
+from fbench.judging.exact_json import JsonValue
 from fbench.judging.gather import CannotEvaluate, in_thread, is_present
+from fbench.judging.inside import InsideProgram, ask_inside
 from fbench.judging.sql_rows import RowsUnreadable, compare_rows, read_answer
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 MAX_ROWS = 100_000
 """More rows than this are not compared: the check has failed."""
 MAX_CELL_BYTES = 10 * 1024**2
 """Of all cells together, as text; more is not compared either."""
-STARTING_S = 15.0
-"""What starting Python and connecting may take on top of `timeout_s`, which is the query's own."""
 
 _KEEP_BYTES = 8 * MAX_CELL_BYTES  # JSON may write a character in up to six bytes
 _MAX_KEPT_ROWS = 100
@@ -69,6 +63,7 @@ class SqlCheck:
     work; a database that cannot be reached, or a query that takes too long, is `error`."""
 
     tier: ClassVar[Tier] = "deterministic"
+    arguments: ClassVar[type[CheckBase]] = manifest.SqlCheck
 
     async def evaluate(self, check: manifest.SqlCheck, context: CheckContext) -> CheckOutcome:
         """Ask in a grading sandbox of its own, compare in a thread."""
@@ -173,12 +168,7 @@ def _parse_sqlite(path: str, netloc: str, options: dict[str, str]) -> Address:
 
 
 async def _ask(check: manifest.SqlCheck, address: Address, context: CheckContext) -> dict[str, JsonValue]:
-    """What `sql_inside` answers in a grading sandbox of its own.
-
-    Raises:
-        CannotEvaluate: it could not run, took too long, or answered with something else.
-        JudgingFailed: no grading sandbox could be opened, or an isolated one was lost.
-    """
+    """What `sql_inside` answers in a grading sandbox of its own. Raises CannotEvaluate, JudgingFailed."""
     job: dict[str, Any] = {
         **asdict(address),
         "query": check.query.strip().rstrip("; \t\r\n"),
@@ -186,49 +176,7 @@ async def _ask(check: manifest.SqlCheck, address: Address, context: CheckContext
         "max_rows": MAX_ROWS,
         "max_bytes": MAX_CELL_BYTES,
     }
-    try:
-        async with context.open_sandbox() as sandbox:
-            job["workspace"] = sandbox.workspace
-            request = ExecRequest(
-                ("python3", "-I", "-c", _program()), stdin=json.dumps(job).encode(), cwd="/", merge_stderr=False
-            )
-            timeout_s = check.timeout_s + STARTING_S
-            result = await run_exec(sandbox, request, timeout_s=timeout_s, keep_bytes=_KEEP_BYTES)
-    except JudgingFailed:
-        raise
-    except RunError as error:
-        reason = f"the grading sandbox failed while the query ran: {error}"
-        raise CannotEvaluate(reason, {"error": str(error)}) from error
-    return _read(check, address, result)
-
-
-def _read(check: manifest.SqlCheck, address: Address, result: ExecResult) -> dict[str, JsonValue]:
-    said = address.without_password(tail(result.stderr))
-    evidence = {"exit_code": result.exit_code, "timed_out": result.timed_out, "stderr": said}
-    if result.timed_out:
-        reason = f"the query did not end within its timeout_s of {check.timeout_s:g} s"
-        raise CannotEvaluate(reason, evidence)
-    if result.exit_code != 0:
-        if result.out_of_memory:
-            reason = "the query took more memory than the grading sandbox has (`environment.resources.memory`)"
-            raise CannotEvaluate(reason, evidence)
-        why = result.reason or said or "no words"
-        reason = (
-            f"the program that asks the database ended with exit code {result.exit_code}: {why}. The grading sandbox "
-            "needs python3, 3.9 or later"
-        )
-        raise CannotEvaluate(reason, evidence)
-    try:
-        answer = parse_json(result.stdout_bytes)
-    except JsonRefused as error:
-        reason = f"the program that asks the database printed {error}"
-        raise CannotEvaluate(reason, evidence) from error
-    if not isinstance(answer, dict):
-        reason = "the program that asks the database printed no object"
-        raise CannotEvaluate(reason, evidence)
-    return answer
-
-
-@cache
-def _program() -> str:
-    return files("fbench.judging").joinpath("sql_inside.py").read_text(encoding="utf-8")
+    program = InsideProgram(
+        module="sql_inside", does="the query", words="the program that asks the database", hide=address.without_password
+    )
+    return await ask_inside(context, program, job, timeout_s=check.timeout_s, keep_bytes=_KEEP_BYTES)

@@ -1,13 +1,14 @@
 """Which code judges which type of check: dotted names of our own, the entry points `fbench.checks` for others."""
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from fbench.engine.errors import UnknownNameError
 from fbench.engine.registry import import_dotted
+from fbench.engine.results import TIERS
 from fbench.engine.seams import Check
 from fbench.tasks.manifest import TaskManifest
+from fbench.tasks.outside import TypeUnusable, is_outside_type, load_outside_type
 
 CHECK_TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -25,29 +26,41 @@ def load_check(kind: str) -> Check:
     """The code that judges checks of this type, loaded now.
 
     Raises:
-        UnknownNameError: neither fbench nor an installed package judges it.
+        UnknownNameError: neither fbench nor an installed package judges it, or that package's type cannot be used.
     """
     if dotted := CHECK_TYPES.get(kind):
         found: Check = import_dotted(dotted)()
         return found
-    for point in entry_points(group="fbench.checks", name=kind):
-        outside: Check = point.load()()
-        return outside
-    msg = (
-        f"checks of type {kind!r} cannot be judged by this version of fbench; it judges {', '.join(CHECK_TYPES)}. "
-        "Install a package that brings the type under the entry-point group fbench.checks, or change the task"
-    )
-    raise UnknownNameError(msg)
+    if not is_outside_type(kind):
+        msg = (
+            f"checks of type {kind!r} cannot be judged by this version of fbench; it judges {', '.join(CHECK_TYPES)}. "
+            "Install a package that brings the type under the entry-point group fbench.checks, or change the task"
+        )
+        raise UnknownNameError(msg)
+    try:
+        outside: Check = load_outside_type(kind)()
+    except TypeUnusable as error:
+        raise UnknownNameError(str(error)) from error
+    if getattr(outside, "tier", None) not in TIERS:
+        msg = f"the type of check {kind!r} has the tier {outside.tier!r}; there are {', '.join(TIERS)}"
+        raise UnknownNameError(msg)
+    return outside
 
 
 def unsupported_checks(manifest: TaskManifest) -> list[str]:
-    """The checks nothing installed can judge, in order, as `id (type)`; empty when the task can be judged.
+    """The checks that cannot be judged here, in order, as `id (type)`; empty when the task can be judged.
 
-    Loads no code: it only asks whether a name is known.
+    Of ours it loads no code; an outside type's is loaded, since it may not keep to the Protocol.
     """
-    outside = {point.name for point in entry_points(group="fbench.checks")}
-    return [
-        f"{check.id} ({check.type})"
-        for check in manifest.grader.checks
-        if check.type not in CHECK_TYPES and check.type not in outside
-    ]
+    unsupported = []
+    for check in manifest.grader.checks:
+        if check.type in CHECK_TYPES:
+            continue
+        if not is_outside_type(check.type):
+            unsupported.append(f"{check.id} ({check.type})")
+            continue
+        try:
+            load_check(check.type)
+        except UnknownNameError as error:
+            unsupported.append(f"{check.id} ({error})")
+    return unsupported

@@ -14,13 +14,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from fbench.tasks.manifest import Check, CheckBase, Frozen, Grader, TaskManifest
+from fbench.tasks.checks import CheckBase, Frozen, OutsideCheck
+from fbench.tasks.manifest import CHECK_MODELS, Grader, TaskManifest
+from fbench.tasks.outside import TypeUnusable, is_outside_type, outside_model, outside_types
 from fbench.tasks.wording import Saying, nearest, say, unknown_key, unknown_type, wrong_shape
 from fbench.tasks.yaml_lines import Document, Finding, Path
-
-CHECKS: Mapping[str, type[CheckBase]] = {
-    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(Check)
-}
 
 
 @dataclass(slots=True)
@@ -152,17 +150,42 @@ class _Walker:
             self.find(path, wrong_shape("a mapping", data, self._written(path)))
             return {}, {}
         given = data.get("type")
-        model = CHECKS.get(given) if isinstance(given, str) else None
+        model = CHECK_MODELS.get(given) if isinstance(given, str) else None
         if model is not None:
             return self.model(model, data, path)
+        if isinstance(given, str) and is_outside_type(given):
+            try:
+                return self._outside(outside_model(given), data, path)
+            except TypeUnusable as error:
+                self.find((*path, "type"), Saying(str(error)))
+                return {}, {}
         # Which of its keys go with the type is not known; those that no check has are wrong all the same.
-        known = list(dict.fromkeys(key for check in CHECKS.values() for key in check.model_fields))
+        known = list(dict.fromkeys(key for check in CHECK_MODELS.values() for key in check.model_fields))
+        types = [*CHECK_MODELS, *(name for name in outside_types() if name not in CHECK_MODELS)]
         if "type" in data:
-            self.find((*path, "type"), unknown_type(given, list(CHECKS), self._written((*path, "type"))))
+            self.find((*path, "type"), unknown_type(given, types, self._written((*path, "type"))))
         elif "type" not in {nearest(key, known) for key in data if key not in known}:
-            hint = f"add `type:`; allowed: {', '.join(CHECKS)}"
+            hint = f"add `type:`; allowed: {', '.join(types)}"
             self.find((*path, "type"), Saying("is required, but missing", hint))
         return self.model(CheckBase, data, path, known=known)
+
+    def _outside(
+        self, model: type[OutsideCheck], data: Mapping[str, Any], path: Path
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A check read by a package's model, by whatever validators it has: as a whole, and not key by key."""
+        try:
+            check = model.model_validate(data)
+        except ValidationError as error:
+            for details in error.errors():
+                place = (*path, *details["loc"])
+                if details["type"] == "extra_forbidden":
+                    self.find(place, unknown_key(str(place[-1]), list(model.model_fields)))
+                elif details["type"] == "missing":
+                    self.find(place, Saying("is required, but missing", f"add `{place[-1]}:`"))
+                else:
+                    self.find(place, say(details, self._written(place)))
+            return {}, {}
+        return dict(check), check.model_dump(mode="json")
 
     def _leaf(self, adapter: TypeAdapter[Any], data: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401 - as above
         try:
@@ -224,7 +247,7 @@ def _places(model: type[Frozen], prefix: str) -> Iterator[str]:
         yield place
         annotation = _without_none(info.annotation)
         if key == "checks":
-            for check in CHECKS.values():
+            for check in CHECK_MODELS.values():
                 yield from _places(check, f"{place}[].")
         elif isinstance(annotation, type) and issubclass(annotation, Frozen):
             yield from _places(annotation, f"{place}.")

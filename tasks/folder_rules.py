@@ -14,6 +14,9 @@ MAX_PROMPT_BYTES = 1_000_000
 
 KeyPath = tuple[str | int, ...]
 
+_JUDGING_FILES = {"reference_output": "reference", "llm_rubric": "rubric", "metric_check": "labels"}
+"""The file of the task that a check of a type names; the keys of outside types are their own affair."""
+
 
 class FolderFinding(NamedTuple):
     """Something wrong in the folder; `path` is the manifest's key to blame, empty when none is."""
@@ -110,10 +113,14 @@ def broken_folder_rules(folder: Path, values: Mapping[str, Any]) -> Iterator[Fol
     for position, pattern in enumerate(values.get("exploits") or ()):
         yield from _check_exploits(root, ("exploits", position), pattern)
     for position, check in enumerate((values.get("grader") or {}).get("checks") or ()):
-        for key in ("reference", "rubric"):
-            if check.get(key) is not None:
-                seen = ("workspace", environment.get("build"))
-                yield from _check_judging_file(root, ("grader", "checks", position, key), check[key], seen)
+        key = _JUDGING_FILES.get(check.get("type"))
+        if key is None or check.get(key) is None:
+            continue
+        place = ("grader", "checks", position, key)
+        if key == "labels":  # read inside the sandbox, where grader/ alone is mounted
+            yield from _check_hidden_file(root, place, check[key], "grader")
+        else:
+            yield from _check_judging_file(root, place, check[key], ("workspace", environment.get("build")))
     yield from _check_environment(root, environment)
 
 

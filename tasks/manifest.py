@@ -8,22 +8,23 @@ manifest that is wrong elsewhere too. Rules that need the task's folder (does th
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag
 
+from fbench.tasks.checks import BrokenRule, CheckBase, Frozen, OutsideCheck, exactly_one
+from fbench.tasks.metric_checks import MetricCheck
+from fbench.tasks.outside import is_outside_type, read_outside_check
 from fbench.tasks.values import (
     Bytes,
     Command,
     Env,
-    Finite,
     InsidePath,
     ModuleName,
     Money,
     Name,
     Row,
     ServiceName,
-    Threshold,
     internet_only,
     matching,
     not_blank,
@@ -34,43 +35,6 @@ DEFAULT_IMAGE = "fbench/mle:1"
 DEFAULT_WORKDIR = "/workspace"
 MOUNTS = ("grader", "solution", "exploits")
 """Folders of the task that a sandbox shows at its root."""
-DEFAULT_CHECK_TIMEOUT_S = 60.0
-CHECK_ID_WORDS = "at most 100 letters, digits, '_', '.' and '-', not led by '.' or '-'"
-
-
-class BrokenRule(NamedTuple):
-    """A rule between keys of one model; `path` leads from the model to the key to mend."""
-
-    path: tuple[str | int, ...]
-    message: str
-
-
-class Frozen(BaseModel):
-    """Base of every manifest model: unknown keys are errors, values are not guessed from other types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @classmethod
-    def fill(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The keys as given, with those defaults that depend on another key."""
-        return data
-
-    @classmethod
-    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:  # noqa: ARG003 - for subclasses
-        """The broken rules between keys. `values` lacks the keys whose own value is wrong."""
-        yield from ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-        return cls.fill(data) if isinstance(data, Mapping) else data
-
-    @model_validator(mode="after")
-    def _obeys_rules(self) -> Self:
-        broken = [rule.message for rule in type(self).rules(vars(self))]
-        if broken:
-            raise ValueError("; ".join(broken))
-        return self
 
 
 class Resources(Frozen):
@@ -122,7 +86,7 @@ class Service(Frozen):
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
-        yield from _exactly_one(values, "image", "build", "a service needs either `image` or `build`")
+        yield from exactly_one(values, ("image", "build"), "a service needs either `image` or `build`")
 
 
 class Environment(Frozen):
@@ -185,7 +149,7 @@ class Agent(Frozen):
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
         message = "the agent needs either `prompt` (a file of the task) or `prompt_text`"
-        yield from _exactly_one(values, "prompt", "prompt_text", message)
+        yield from exactly_one(values, ("prompt", "prompt_text"), message)
 
 
 class Tools(Frozen):
@@ -216,15 +180,6 @@ class Budget(Frozen):
     judge_cost_usd: Money | None = None
 
 
-class CheckBase(Frozen):
-    """What every check has, whatever its type."""
-
-    id: Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", CHECK_ID_WORDS)]
-    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    gating: bool = False
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEFAULT_CHECK_TIMEOUT_S
-
-
 class FilePresent(CheckBase):
     """Passes when `path` is a regular file of the workspace."""
 
@@ -237,39 +192,6 @@ class CommandExitZero(CheckBase):
 
     type: Literal["command_exit_zero"]
     command: Command
-
-
-class MetricCheck(CheckBase):
-    """Compares one number of a JSON object with a threshold."""
-
-    type: Literal["metric_check"]
-    command: Command | None = None
-    path: InsidePath | None = None
-    metric: Name
-    op: Literal[">=", "<=", ">", "<", "==", "between"]
-    threshold: Threshold
-    baseline: Finite | None = None
-
-    @classmethod
-    def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
-        yield from _exactly_one(values, "command", "path", "a metric_check reads either `command` or `path`")
-        op, threshold, baseline = (values.get(key) for key in ("op", "threshold", "baseline"))
-        if op is None or threshold is None:
-            return
-        if (op == "between") != isinstance(threshold, tuple):
-            message = "`between` takes a threshold of [low, high], every other op a single number"
-            yield BrokenRule(("threshold",), message)
-        elif isinstance(threshold, tuple) and threshold[0] > threshold[1]:
-            yield BrokenRule(("threshold",), "the threshold [low, high] has low above high")
-        if baseline is None:
-            return
-        if op in {"between", "=="}:
-            yield BrokenRule(("baseline",), f"`baseline` goes with an open-ended op, not with {op!r}")
-        elif not isinstance(threshold, tuple) and not (
-            baseline < threshold if op in {">", ">="} else baseline > threshold
-        ):
-            message = f"with op {op!r} the baseline must lie on the worse side of the threshold"
-            yield BrokenRule(("baseline",), message)
 
 
 class SqlCheck(CheckBase):
@@ -290,6 +212,10 @@ class Tolerance(Frozen):
     ignore_case: bool = False
     strip: bool = True
     ignore_row_order: bool = False
+    nan_is_empty: bool = False
+
+
+ColumnType = Literal["text", "number", "integer", "boolean", "datetime"]
 
 
 class ReferenceOutput(CheckBase):
@@ -300,12 +226,15 @@ class ReferenceOutput(CheckBase):
     path: InsidePath | None = None
     reference: InsidePath
     format: Literal["text", "json", "csv"] = "text"
+    columns: Mapping[str, ColumnType] = Field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
         message = "a reference_output compares either the stdout of `command` or the file at `path`"
-        yield from _exactly_one(values, "command", "path", message)
+        yield from exactly_one(values, ("command", "path"), message)
+        if values.get("columns") and values.get("format", "csv") != "csv":
+            yield BrokenRule(("columns",), "`columns` goes with the format csv")
 
 
 class LlmRubric(CheckBase):
@@ -317,7 +246,24 @@ class LlmRubric(CheckBase):
     votes: Annotated[int, Field(gt=0)] = 1
 
 
-Check = FilePresent | CommandExitZero | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
+BuiltInCheck = FilePresent | CommandExitZero | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
+Check = BuiltInCheck | OutsideCheck
+CHECK_MODELS: Mapping[str, type[CheckBase]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(BuiltInCheck)
+}
+"""The built-in types of check; an installed package's type comes beside them and takes the place of none."""
+
+
+def _whose(check: object) -> str:
+    kind = _part(check, "type")
+    return "outside" if isinstance(kind, str) and kind not in CHECK_MODELS and is_outside_type(kind) else "built-in"
+
+
+_AnyCheck = Annotated[
+    Annotated[BuiltInCheck, Field(discriminator="type"), Tag("built-in")]
+    | Annotated[SerializeAsAny[OutsideCheck], PlainValidator(read_outside_check), Tag("outside")],
+    Discriminator(_whose),
+]
 
 
 class Grader(Frozen):
@@ -325,7 +271,7 @@ class Grader(Frozen):
 
     pass_threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     sandbox: Literal["fresh", "same"] = "fresh"
-    checks: Annotated[tuple[Annotated[Check, Field(discriminator="type")], ...], Field(strict=False, min_length=1)]
+    checks: Annotated[tuple[_AnyCheck, ...], Field(strict=False, min_length=1)]
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[BrokenRule]:
@@ -359,11 +305,6 @@ class TaskManifest(Frozen):
     grader: Grader
     solution: InsidePath | None = None
     exploits: Annotated[tuple[InsidePath, ...], Field(strict=False)] = ()
-
-
-def _exactly_one(values: Mapping[str, Any], first: str, second: str, message: str) -> Iterator[BrokenRule]:
-    if first in values and second in values and (values[first] is None) == (values[second] is None):
-        yield BrokenRule(() if values[first] is None else (second,), message)
 
 
 def _part(check: object, name: str) -> Any:  # noqa: ANN401 - the type of the check's field

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from fbench.judging.comparison import compare
 from fbench.judging.differences import Comparison, ReferenceRefused
-from fbench.tasks.manifest import Tolerance
+from fbench.tasks.manifest import ColumnType, Tolerance
 
 PLAIN = Tolerance()
 ANY_ORDER = Tolerance(ignore_row_order=True)
@@ -169,6 +170,86 @@ def test_millions_of_rows_for_a_small_reference_are_refused_at_once() -> None:
         assert not compare("json", b"[1]", b"[" + b"1," * 1_000_000 + b"1]", tolerance).is_equal
 
 
+def typed(kind: ColumnType, expected: str, got: str, tolerance: Tolerance = PLAIN) -> Comparison:
+    return compare("csv", f"k,x\na,{expected}\n".encode(), f"k,x\na,{got}\n".encode(), tolerance, {"x": kind})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "got", "is_equal"),
+    [
+        ("text", "1", "1.0", False),
+        ("text", "007", "7", False),
+        ("text", " a", "a ", True),
+        ("text", "nan", "NaN", False),
+        ("number", "007", "7.00", True),
+        ("number", "-00.5", "-.5", True),
+        ("number", "NaN", "nan", True),
+        ("number", "", "", True),
+        ("number", "", "NaN", False),
+        ("integer", "3", "3.0", True),
+        ("integer", "3", "03", True),
+        ("integer", "9" * 400, "9" * 399 + "8", False),
+        ("integer", "1e999999", "10e999998", True),
+        ("boolean", "True", "1", True),
+        ("boolean", "no", "FALSE", True),
+        ("boolean", "true", "false", False),
+        ("boolean", "", "false", False),
+        ("datetime", "2024-03-01", "2024-03-01 00:00:00", True),
+        ("datetime", "2024-03-01T12:00:00Z", "2024-03-01T13:00:00+01:00", True),
+        ("datetime", "2024-03-01T12:00:00Z", "2024-03-01T12:00:00", False),
+    ],
+)
+def test_a_column_of_a_type_compares_what_its_cells_mean(
+    kind: ColumnType, expected: str, got: str, *, is_equal: bool
+) -> None:
+    for tolerance in (PLAIN, ANY_ORDER):
+        assert typed(kind, expected, got, tolerance).is_equal is is_equal
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "got", "difference"),
+    [
+        ("number", "1.5", "n/a", "expected '1.5', got 'n/a', which is no number"),
+        ("number", "1.5", "1.25", "expected 1.5, got 1.25, off by 0.25"),
+        ("integer", "3", "5", "expected '3', got '5', off by 2"),
+        ("integer", "3", "3.5", "expected '3', got '3.5', which is no integer"),
+        ("boolean", "true", "maybe", "expected 'true', got 'maybe', which is no boolean"),
+        ("datetime", "2024-03-01", "2024-03-02", "expected '2024-03-01', got '2024-03-02', off by 1 day, 0:00:00"),
+        ("datetime", "2024-03-01", "May", "expected '2024-03-01', got 'May', which is no date or time of ISO 8601"),
+        ("datetime", "2024-03-01", "2024-03-01T00:00Z",
+         "expected '2024-03-01', got '2024-03-01T00:00Z', only one of them says its zone"),
+    ],
+)  # fmt: skip
+def test_a_difference_in_a_column_of_a_type_says_what_is_wrong(
+    kind: ColumnType, expected: str, got: str, difference: str
+) -> None:
+    assert typed(kind, expected, got).differences == (f"row 1, column 'x': {difference}",)
+    assert typed(kind, expected, got, ANY_ORDER).differences == (f"row 1, column 'x': {difference}",)
+
+
+def test_a_tolerance_reaches_numbers_and_no_integers() -> None:
+    assert typed("number", "3", "4", Tolerance(abs=1)).is_equal
+    assert not typed("integer", "3", "4", Tolerance(abs=1)).is_equal
+
+
+def test_a_reference_that_does_not_keep_to_its_types_is_not_judged() -> None:
+    with pytest.raises(ReferenceRefused, match="row 1, column 'x': 'b' is no number"):
+        typed("number", "b", "b")
+    with pytest.raises(ReferenceRefused, match="it has no column 'z', which `columns` names"):
+        compare("csv", REFERENCE, REFERENCE, PLAIN, {"z": "text"})
+
+
+@pytest.mark.parametrize("got", ["", "NaN", "nan", "NA", "n/a", "null", "None", "<NA>", " NaT "])
+def test_what_stands_for_a_missing_value_is_an_empty_cell_where_the_task_says_so(got: str) -> None:
+    lenient = Tolerance(nan_is_empty=True)
+    for tolerance in (lenient, Tolerance(nan_is_empty=True, ignore_row_order=True)):
+        assert compare("csv", b"k,x\na,\n", f"k,x\na,{got}\n".encode(), tolerance).is_equal
+        assert compare("csv", b"k,x\na,NaN\n", f"k,x\na,{got}\n".encode(), tolerance).is_equal
+        assert typed("number", "NaN", got, tolerance).is_equal
+        assert not compare("csv", b"k,x\na,0\n", f"k,x\na,{got}\n".encode(), tolerance).is_equal
+    assert typed("text", "None", "", lenient).is_equal is False
+
+
 cells = st.one_of(
     st.text(max_size=8), st.floats().map(repr), st.integers().map(str), st.sampled_from(["", "NaN", "inf", "1e999"])
 )
@@ -180,7 +261,9 @@ tolerances = st.builds(
     ignore_case=st.booleans(),
     strip=st.booleans(),
     ignore_row_order=st.booleans(),
+    nan_is_empty=st.booleans(),
 )
+kinds = st.sampled_from(get_args(ColumnType))
 
 
 def write(rows: list[list[str]], dialect: str = "excel") -> bytes:
@@ -207,4 +290,12 @@ def test_a_table_equals_itself_quoted_otherwise_and_shuffled(
 @given(st.one_of(st.binary(max_size=120), tables.map(write)), tolerances)
 def test_no_output_crashes_the_comparison(got: bytes, tolerance: Tolerance) -> None:
     found = compare("csv", REFERENCE, got, tolerance)
+    assert found.is_equal == (found.count == 0)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(cells, kinds, tolerances)
+def test_no_cell_crashes_a_column_of_a_type(cell: str, kind: ColumnType, tolerance: Tolerance) -> None:
+    expected = {"text": "a", "number": "1", "integer": "1", "boolean": "1", "datetime": "2024-01-01"}[kind]
+    found = compare("csv", write([["x"], [expected]]), write([["x"], [cell]]), tolerance, {"x": kind})
     assert found.is_equal == (found.count == 0)

@@ -19,6 +19,9 @@ def differ(expected: str, got: str, tolerance: Tolerance = PLAIN) -> Comparison:
     return compare("json", expected.encode(), got.encode(), tolerance)
 
 
+NAN, NULL = '{"a": [NaN]}', '{"a": [null]}'
+
+
 @pytest.mark.parametrize(
     ("expected", "got"),
     [
@@ -60,6 +63,14 @@ def test_equal_documents(expected: str, got: str) -> None:
 )
 def test_a_difference_names_its_place(expected: str, got: str, difference: str) -> None:
     assert differ(expected, got).differences == (difference,)
+
+
+def test_nan_is_null_only_where_the_task_says_so() -> None:
+    for expected, got in ((NAN, NULL), (NULL, NAN)):
+        assert not differ(expected, got).is_equal
+        assert differ(expected, got, Tolerance(nan_is_empty=True)).is_equal
+        assert differ(f"[{expected}, 1]", f"[1, {got}]", Tolerance(nan_is_empty=True, ignore_row_order=True)).is_equal
+    assert not differ("[NaN]", "[0]", Tolerance(nan_is_empty=True)).is_equal
 
 
 def test_differences_come_in_the_documents_order() -> None:

@@ -1,10 +1,7 @@
 """Tiers, gates, weights, files and types of checks."""
 
-import json
 import os
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +10,6 @@ from fbench.engine.errors import UnknownNameError
 from fbench.engine.seams import JudgeRequest
 from fbench.judging import table
 from fbench.judging.judge import judge_workspace
-from fbench.judging.scoring import ALMOST_ONE
 from fbench.judging.table import unsupported_checks
 from fbench.tasks.manifest import TaskManifest
 
@@ -171,54 +167,6 @@ async def test_checks_nothing_can_judge_are_named_and_refused(bench: Bench) -> N
     with pytest.raises(UnknownNameError, match="llm_rubric"):
         await judge_workspace(replace(request, manifest=manifest))
     assert bench.told == []
-
-
-@pytest.mark.usefixtures("without_rubrics")
-async def test_an_outside_package_can_bring_a_type_of_check(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = tmp_path / "site"
-    bench.write(
-        site,
-        {
-            "outside_check.py": (
-                "from fbench.engine.seams import CheckOutcome\n"
-                "class Taste:\n"
-                "    tier = 'rubric'\n"
-                "    async def evaluate(self, check, context):\n"
-                "        if check.judge_model == 'crash':\n"
-                "            raise KeyError('oops \\udcff')\n"
-                "        if check.judge_model == 'nan':\n"
-                "            return CheckOutcome('failed', float('nan'), 'd')\n"
-                "        if check.judge_model == 'full':\n"
-                "            return CheckOutcome('failed', 1.0, 'd')\n"
-                "        return CheckOutcome('passed', 1.0, check.rubric, {'seen': {1}})\n"
-            ),
-            "outside-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n",
-            "outside-1.0.dist-info/entry_points.txt": "[fbench.checks]\nllm_rubric = outside_check:Taste\n",
-        },
-    )
-    monkeypatch.syspath_prepend(str(site))
-    request = bench.request(present("a"))
-    manifest = with_checks(
-        request,
-        RUBRIC,
-        {**RUBRIC, "id": "crash", "judge_model": "crash"},
-        {**RUBRIC, "id": "nan", "judge_model": "nan"},
-        {**RUBRIC, "id": "full", "judge_model": "full"},
-    )
-    assert unsupported_checks(manifest) == []
-    verdict = await judge_workspace(replace(request, manifest=manifest))
-    assert [(result.status, result.score) for result in verdict.checks] == [
-        ("passed", 1.0),
-        ("error", 0.0),
-        ("error", 0.0),
-        ("failed", ALMOST_ONE),
-    ]
-    assert "KeyError" in verdict.checks[1].detail
-    assert "not between 0 and 1" in verdict.checks[2].detail
-    assert json.loads((bench.outputs / "taste.json").read_text())["seen"] == [1]
-    sys.modules.pop("outside_check", None)
 
 
 @pytest.mark.parametrize("kind", sorted(table.CHECK_TYPES))

@@ -11,7 +11,7 @@ from fbench.engine.seams import CheckOutcome
 from fbench.judging.evidence import as_json
 from fbench.judging.metrics import judge_metric
 from fbench.judging.scoring import ALMOST_ONE
-from fbench.tasks.manifest import MetricCheck
+from fbench.tasks.metric_checks import MetricCheck
 
 
 def check(**fields: Any) -> MetricCheck:

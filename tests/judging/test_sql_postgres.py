@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fbench.judging import sql, sql_inside
+from fbench.judging import inside, sql_inside
 
 if TYPE_CHECKING:
     from tests.judging.conftest import Bench
@@ -58,7 +58,7 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
             pytest.skip("psql is not installed on this machine: `apt-get install postgresql-client`")
         assert PROGRAM.count('"pg8000.native"') == 1
         without = PROGRAM.replace('"pg8000.native"', '"no_such_driver"')
-        monkeypatch.setattr(sql, "_program", lambda: without)
+        monkeypatch.setattr(inside, "_text_of", lambda _: without)
     else:
         pytest.importorskip("pg8000.native", reason="pg8000 is not installed in fbench's own environment")
     return name
@@ -152,7 +152,7 @@ async def test_a_slow_query_and_a_closed_door_are_errors(bench: Bench, postgres:
 async def test_a_server_that_never_answers_is_an_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
-    monkeypatch.setattr(sql, "STARTING_S", 2.0)
+    monkeypatch.setattr(inside, "STARTING_S", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         held: list[socket.socket] = []
         thread = threading.Thread(target=lambda: held.append(mute.accept()[0]), daemon=True)
@@ -203,7 +203,7 @@ async def test_a_sandbox_without_a_client_says_what_to_install(
     bench: Bench, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = PROGRAM.replace('"pg8000.native"', '"no_such_driver"').replace('which("psql")', 'which("no_such_psql")')
-    monkeypatch.setattr(sql, "_program", lambda: bare)
+    monkeypatch.setattr(inside, "_text_of", lambda _: bare)
     result = await bench.check(**asked(postgres, "select 1", [1]))
     assert result.status == "error"
     assert result.detail.endswith("its image needs the Python module pg8000 (1.16 or later) or the program psql")

@@ -20,7 +20,7 @@ KEYS = st.sampled_from(
     """id title difficulty domain tags environment model agent tools budget grader solution exploits image build env
     workdir resources memory cpus network allow services db command healthcheck files setup modules prompt prompt_text
     max_turns turns style tokens wall_time_s cost_usd checks pass_threshold type path metric op threshold baseline
-    reference rubric weight gating timeout_s expect tolerance titel""".split()  # noqa: SIM905 - a list of words
+    predictions labels medals reference rubric weight gating timeout_s expect tolerance titel""".split()  # noqa: SIM905 - a list of words
 )
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.dates(), st.binary(max_size=3),
@@ -68,6 +68,17 @@ VALID: dict[str, Any] = {
                 "op": ">",
                 "threshold": 1,
                 "baseline": 0,
+            },
+            {
+                "id": "f",
+                "type": "metric_check",
+                "predictions": "p",
+                "labels": "grader/l.csv",
+                "class_columns": {"a": "x", "b": "y"},
+                "metric": "log_loss",
+                "op": "<",
+                "threshold": 1,
+                "medals": {"bronze": 3, "silver": 2, "gold": 1.5},
             },
         ]
     },

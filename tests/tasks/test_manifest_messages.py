@@ -81,7 +81,9 @@ exploits: ["exploits/*.sh"]
         (
             "task.yaml:20: grader.checks[0].treshold: unknown key; did you mean 'threshold'? valid keys "
             "here: id, weight, "
-            "gating, timeout_s, type, command, path, metric, op, threshold, baseline"
+            "gating, timeout_s, type, command, path, predictions, labels, metric, id_column, label_column, "
+            "prediction_column, positive_label, average, class_columns, group_column, k, op, threshold, baseline, "
+            "medals"
         ),
         (
             "task.yaml:21: grader.checks[1].type: 'file_presnt' is not allowed; did you mean 'file_present'? allowed: "
@@ -258,8 +260,9 @@ CHECK_CASES = [
         "typ: file_present, path: a",
         (
             "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
-            "metric, op, threshold, baseline, dsn, query, expect, ordered, reference, format, tolerance, rubric, "
-            "judge_model, votes"
+            "predictions, labels, metric, id_column, label_column, prediction_column, positive_label, average, "
+            "class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, expect, ordered, reference, "
+            "format, columns, tolerance, rubric, judge_model, votes"
         ),
         ".typ",
     ),
@@ -304,7 +307,7 @@ CHECK_CASES = [
     ),
     (
         'type: metric_check, path: a, command: b, metric: m, op: ">", threshold: 1',
-        "a metric_check reads either `command` or `path`",
+        "a metric_check reads either `command`, `path` or `predictions`",
         ".path",
     ),
     (
@@ -321,6 +324,75 @@ CHECK_CASES = [
         'type: metric_check, path: a, metric: m, op: "==", threshold: 1, baseline: 2',
         "`baseline` goes with an open-ended op, not with '=='",
         ".baseline",
+    ),
+    (
+        'type: metric_check, predictions: p.csv, metric: rmse, op: "<", threshold: 1',
+        "`predictions` needs `labels`, a file of the task's grader/ folder",
+        "",
+    ),
+    (
+        'type: metric_check, predictions: p.csv, labels: task.yaml, metric: rmse, op: "<", threshold: 1',
+        "'task.yaml' must lie in grader/; move it to grader/, which the agent never sees",
+        ".labels",
+    ),
+    (
+        'type: metric_check, path: a, labels: grader/l.csv, metric: rmse, op: "<", threshold: 1',
+        "`labels` goes with `predictions`",
+        ".labels",
+    ),
+    (
+        'type: metric_check, predictions: p.csv, labels: grader/l.csv, metric: acuracy, op: ">", threshold: 1',
+        (
+            "of predictions these metrics can be computed: accuracy, f1, roc_auc, log_loss, rmse, mae, r2, ndcg; "
+            "did you mean 'accuracy'?"
+        ),
+        ".metric",
+    ),
+    (
+        'type: metric_check, predictions: p.csv, labels: grader/l.csv, metric: rmse, op: ">=", threshold: 1',
+        "a lower rmse is better: use <= or <",
+        ".op",
+    ),
+    (
+        'type: metric_check, predictions: p.csv, labels: grader/l.csv, metric: mae, op: "<", threshold: 1, k: 3',
+        "`k` goes with ndcg, not with mae",
+        ".k",
+    ),
+    (
+        (
+            'type: metric_check, predictions: p.csv, labels: grader/l.csv, metric: f1, op: ">", threshold: 1, '
+            "average: macro, positive_label: 1"
+        ),
+        "`average` and `positive_label` exclude each other",
+        ".positive_label",
+    ),
+    (
+        (
+            'type: metric_check, predictions: p.csv, labels: grader/l.csv, metric: log_loss, op: "<", threshold: 1, '
+            'class_columns: {"0": a}'
+        ),
+        "names the column of each class, two or more",
+        ".class_columns",
+    ),
+    (
+        'type: metric_check, path: a, metric: m, op: "<", threshold: 1, medals: {bronze: 1, silver: 2, gold: 3}',
+        "with op '<' the medals must fall from bronze over silver to gold",
+        ".medals",
+    ),
+    (
+        'type: metric_check, path: a, metric: m, op: "==", threshold: 1, medals: {bronze: 1, silver: 2, gold: 3}',
+        "`medals` go with an open-ended op, not with '=='",
+        ".medals",
+    ),
+    (
+        "type: reference_output, path: a, reference: task.yaml, columns: {x: text}",
+        "`columns` goes with the format csv",
+        ".columns",
+    ),
+    (
+        "type: reference_output, path: a, reference: task.yaml, format: csv, columns: {x: txt}",
+        "'txt' is not allowed; did you mean 'text'? allowed: text, number, integer, boolean, datetime",
+        ".columns.x",
     ),
     (
         "type: sql_check, dsn: mysql://x, query: q, expect: [[1]]",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fbench.tasks.loading import dump_manifest, inspect_task, load_manifest, load_task
-from fbench.tasks.manifest import MetricCheck, ReferenceOutput, TaskManifest
+from fbench.tasks.manifest import ReferenceOutput, TaskManifest
+from fbench.tasks.metric_checks import MetricCheck
 
 WriteTask = Callable[..., Path]
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from fbench.judging.compare_csv import compare_csv
-from fbench.tasks.manifest import Check, CommandExitZero, FilePresent, MetricCheck, ReferenceOutput, TaskManifest
+from fbench.tasks.manifest import Check, CommandExitZero, FilePresent, ReferenceOutput, TaskManifest
+from fbench.tasks.metric_checks import MetricCheck
 
 TASKS = Path(__file__).resolve().parents[3] / "tasks"
 
