@@ -20,6 +20,10 @@ COMMANDS: "Mapping[str, tuple[str, str]]" = {
     "run": ("fbench.engine.commands.run:run", "Run one model against one task."),
     "list-tasks": ("fbench.tasks.cli:list_tasks", "List the built-in tasks."),
     "describe": ("fbench.tasks.cli:describe", "Show a task as resolved, and its problems."),
+    "validate": (
+        "fbench.engine.commands.validate:validate",
+        "See whether tasks are what their authors mean them to be.",
+    ),
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),
     "runs": ("fbench.engine.commands.history:runs", "List runs from the index."),
     "diff": ("fbench.engine.commands.diff:diff", "Show the first difference between two runs."),

@@ -45,6 +45,8 @@ class RunOptions(BaseModel):
     sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
     runs_dir: Path = DEFAULT_RUNS_DIR
     base_url: str | None = None
+    judge_model: str | None = None
+    judge_base_url: str | None = None
     api_key: SecretStr | None = None
     config: Path | None = None
     max_tokens: Annotated[int, Field(ge=0)] | Lifted | None = None
