@@ -24,6 +24,7 @@ _PYTESTS = frozenset({"pytest", "py.test"})
 _PRINTERS = frozenset({"cat", "head", "tail", "jq"})
 _PREFIXES = frozenset({"!", "{", "time", "exec", "env", "command", "if", "then", "while", "do"})
 _GRADER = re.compile(r"(?:\$FBENCH_GRADER|\$\{FBENCH_GRADER\}|/grader)/(.+)")
+_FILE = re.compile(r"\w\.\w")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
 _LOADS_WORKSPACE = re.compile(
     r"^[^#]*(?:sys\.path|run_path|spec_from_file_location|SourceFileLoader).*"
@@ -74,8 +75,8 @@ def _doubts_of_command(words: Sequence[str], folder: Path, *, states_verdict: bo
     elif program in _PYTESTS:
         yield _pytest_doubt(program)
     elif states_verdict and program in _PRINTERS:
-        if (file := next((word for word in arguments if _is_of_workspace(word) and "." in word), None)) is not None:
-            yield f"`{program}` prints {file}, which the agent writes: it states its own result. Measure it"
+        if files := [word for word in arguments if _is_of_workspace(word) and _FILE.search(word)]:
+            yield f"`{program}` prints {files[-1]}, which the agent writes: it states its own result. Measure it"
     elif states_verdict and program in _SHELLS and arguments and _is_of_workspace(arguments[0]):
         yield _own_program_doubt(arguments[0])
     elif states_verdict and (program == "make" or (_is_of_workspace(words[0]) and "/" in words[0])):
