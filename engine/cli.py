@@ -21,6 +21,10 @@ COMMANDS: "Mapping[str, tuple[str, str]]" = {
     "suite": ("fbench.suites.commands.suite:suite", "Run many tasks with many models."),
     "list-tasks": ("fbench.tasks.cli:list_tasks", "List the built-in tasks."),
     "describe": ("fbench.tasks.cli:describe", "Show a task as resolved, and its problems."),
+    "validate": (
+        "fbench.engine.commands.validate:validate",
+        "See whether tasks are what their authors mean them to be.",
+    ),
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),
     "rejudge": ("fbench.engine.commands.rejudge:rejudge", "Judge finished runs again."),
     "runs": ("fbench.engine.commands.history:runs", "List runs from the index."),

@@ -32,6 +32,7 @@ class RunPlan:
         judges: the model of each check that one judges, by the check's id.
         secrets: texts that must stand in no file of the run.
         warnings: for the user, each said once.
+        unvalidated: why the task does not count as validated, None when it does.
     """
 
     options: RunOptions
@@ -46,6 +47,7 @@ class RunPlan:
     judges: Mapping[str, "JudgePlan"]
     secrets: tuple[str, ...]
     warnings: tuple[str, ...]
+    unvalidated: str | None = None
 
 
 async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
@@ -63,6 +65,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     from fbench.pricing.table import FREE_PROVIDERS, load_prices  # noqa: PLC0415
     from fbench.tasks.find import find_task  # noqa: PLC0415
     from fbench.tasks.loading import load_task  # noqa: PLC0415
+    from fbench.tasks.lock import why_unvalidated  # noqa: PLC0415
 
     check_traffic(options.record, options.replay)
     config = Config() if options.config is None else load_config(options.config)
@@ -123,17 +126,22 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         judges=judges,
         secrets=tuple(secret for spec in specs for secret in (spec.api_key, *spec.secrets) if secret),
         warnings=tuple(warnings),
+        unvalidated=why_unvalidated(task.folder, task.task_hash),
     )
 
 
 def sandbox_spec(plan: RunPlan, run_id: str, scratch: Path) -> SandboxSpec:
-    """The agent's sandbox of a run, its files under `scratch`; only an oracle's shows the reference solution."""
-    from fbench.engine.seams import Limits, Mount  # noqa: PLC0415 - beside its only use
+    """The agent's sandbox of a run, its files under `scratch`. Only an oracle's shows the reference solution, only that
+    of a fake which plays an exploit the exploits."""
+    from fbench.engine.models.names import EXPLOIT_PREFIX, ORACLE  # noqa: PLC0415 - beside their only use
+    from fbench.engine.seams import Limits, Mount  # noqa: PLC0415
 
     environment = plan.manifest.environment
     mounts: tuple[Mount, ...] = ()
-    if plan.model.full_name == "fake/oracle" and plan.manifest.solution is not None:
+    if plan.model.full_name == ORACLE and plan.manifest.solution is not None:
         mounts = (Mount("solution", plan.task.folder / Path(plan.manifest.solution).parts[0]),)
+    elif plan.model.full_name.startswith(EXPLOIT_PREFIX):
+        mounts = (Mount("exploits", plan.task.folder / "exploits"),)
     return SandboxSpec(
         run_id=run_id,
         workspace=scratch / "workspace",

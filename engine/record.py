@@ -104,6 +104,8 @@ class RunRecord:
         )
         for message in plan.warnings:
             self.warn(message)
+        if plan.unvalidated is not None:  # result.json says so; in the transcript it would tell equal runs apart
+            self.watch(Warned(f"the task {manifest.id} is not validated: {plan.unvalidated}"))
 
     def started_run(self) -> StartedRun:
         """What is known when a run begins, as the transcript's first line and the index say it."""
@@ -235,5 +237,6 @@ class RunRecord:
                 "seed": plan.manifest.model.seed,
                 "fbench_version": version("factory-bench"),
                 "task_hash": plan.task.task_hash,
+                "task_validated": plan.unvalidated is None,
             }
         )

@@ -174,6 +174,7 @@ class RejudgeRecord(RunRecord):
             "sandbox": self.plan.sandbox,
             "fbench_version": version("factory-bench"),
             "task_hash": self.plan.task.task_hash,
+            "task_validated": self.plan.unvalidated is None,
         }
         if outcome.status != "completed":
             changes["status"] = outcome.status

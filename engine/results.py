@@ -66,7 +66,11 @@ class ErrorInfo(Record):
 
 
 class RunResult(Record):
-    """The keys of result.json, all always present; None where not known."""
+    """The keys of result.json, all always present; None where not known.
+
+    `task_validated` says whether `fbench validate` had found the task good in just this content, `task_hash`; results
+    that were written before there was such a thing have None.
+    """
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -95,6 +99,7 @@ class RunResult(Record):
     seed: int | None = None
     fbench_version: str
     task_hash: str
+    task_validated: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document as JSON types, keys in the contract's order."""

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fbench.engine.errors import UnknownNameError, UsageError
+from fbench.tasks.checks import BrokenRule, Frozen
 from fbench.tasks.diagnosis import diagnose
 from fbench.tasks.errors import Problem
 from fbench.tasks.loading import dotted
-from fbench.tasks.manifest import BrokenRule, Frozen
 from fbench.tasks.values import Money, Name, matching, not_blank
 from fbench.tasks.yaml_lines import Document, UnreadableYaml, read_yaml
 

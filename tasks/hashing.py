@@ -9,7 +9,8 @@ from pathlib import Path
 from fbench.tasks.errors import TaskError
 
 _CHUNK_BYTES = 1 << 20
-_LOCK = "task.lock"
+LOCK_NAME = "task.lock"
+"""What `fbench validate` found; see `fbench.tasks.lock`."""
 
 
 def hash_task(folder: Path) -> str:
@@ -48,7 +49,7 @@ def _files(root: Path) -> Iterator[Path]:
             msg = f"the folder {str(folder)!r} cannot be read: {error.strerror}; mend its permissions"
             raise TaskError(msg) from error
         for path in found:
-            if path.name == "__pycache__" or path.name.endswith(".pyc") or path == root / _LOCK:
+            if path.name == "__pycache__" or path.name.endswith(".pyc") or path == root / LOCK_NAME:
                 continue
             if path.is_dir() and not path.is_symlink():
                 pending.append(path)

@@ -1,5 +1,7 @@
 """`fake/oracle`, `fake/nop`, `fake/script:FILE`: models that cost nothing and act only through the agent's own tools.
 
+`fake/exploit:FILE` plays an exploit of the task as the oracle plays its solution; `fbench validate` runs it.
+
 Nothing here touches a sandbox. What a fake does, it does by asking for tool calls like any model; with the style
 `json_text` it writes them as text, so that the same parser reads them.
 """
@@ -10,24 +12,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.models.answers import new_call_id
 from fbench.engine.models.fake_judge import FakeJudge, load_judge
-from fbench.engine.models.names import ModelSpec, parse_model_name
+from fbench.engine.models.names import EXPLOIT_PREFIX, ModelSpec, parse_model_name
 from fbench.engine.models.script import Script, ScriptCall, ScriptTurn, load_script
 from fbench.engine.seams import ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
+from fbench.tasks.folder_rules import exploit_files
+from fbench.tasks.manifest import Tools
 
-ORACLE_TIMEOUT_S = 3600
-"""More than any budget leaves a reference solution; the budget's own end comes first."""
+if TYPE_CHECKING:
+    from fbench.tasks.loading import LoadedTask
+
+PLAY_TIMEOUT_S = 3600
+"""More than any budget leaves a solution or an exploit; the budget's own end comes first."""
 
 _SUBMIT = "submit"
 _SCRIPT_PREFIX = "script:"
 _JUDGE_PREFIX = "judge:"
-_SOLUTION_FOLDER = "solution"
+_PLAYERS = frozenset({"bash", "python"})
+"""The tools that a script of the task can be played with."""
 
 
 class _Play(Protocol):
@@ -94,7 +102,9 @@ async def open_model(spec: ModelSpec) -> AsyncIterator["FakeModel | FakeJudge"]:
     if name.name == "nop":
         play = _Nop()
     elif name.name == "oracle":
-        play = _Oracle(_solution_call(spec))
+        play = _Played(_solution_call(spec), "reference solution")
+    elif name.full.startswith(EXPLOIT_PREFIX):
+        play = _Played(_exploit_call(spec, name.full.removeprefix(EXPLOIT_PREFIX)), "exploit")
     elif name.name.startswith(_SCRIPT_PREFIX) and (file := name.name.removeprefix(_SCRIPT_PREFIX)):
         play = _Scripted(load_script(Path(file)), submits_at_end=as_text)
     else:
@@ -112,15 +122,16 @@ class _Nop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Oracle:
-    """Runs the task's reference solution, then submits."""
+class _Played:
+    """Runs a script of the task, its solution or an exploit, then submits."""
 
-    solve: ScriptCall
+    call: ScriptCall
+    what: str
 
     def turn(self, position: int) -> ScriptTurn:
         if position == 0:
-            return ScriptTurn(content="I run the reference solution.", tool_calls=(self.solve,))
-        return _submit("The reference solution has run.")
+            return ScriptTurn(content=f"I run the {self.what}.", tool_calls=(self.call,))
+        return _submit(f"The {self.what} has run.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,11 @@ def _submit(words: str) -> ScriptTurn:
     return ScriptTurn(content=words, tool_calls=(ScriptCall(name=_SUBMIT),))
 
 
+def can_play_scripts(tools: Tools) -> bool:
+    """Whether a task's tools can run its solution and its exploits."""
+    return not _PLAYERS.isdisjoint(tools.allow)
+
+
 def _solution_call(spec: ModelSpec) -> ScriptCall:
     """The tool call that runs the solution of the spec's task, in the workspace."""
     if spec.task is None:
@@ -155,25 +171,43 @@ def _solution_call(spec: ModelSpec) -> ScriptCall:
             f"the task {manifest.id} has no `solution`, which fake/oracle plays: name one in task.yaml, or use fake/nop"
         )
         raise UsageError(msg)
-    folder, *rest = PurePosixPath(manifest.solution).parts
-    if folder != _SOLUTION_FOLDER or not rest:
-        msg = f"the solution {manifest.solution!r} of the task {manifest.id} must be a file in its folder solution/"
+    return _script_call(spec.task, "solution", manifest.solution, "fake/oracle")
+
+
+def _exploit_call(spec: ModelSpec, file: str) -> ScriptCall:
+    """The same for an exploit of the task; `file` is its path in the task's folder."""
+    if spec.task is None:
+        msg = f"{spec.full_name} plays an exploit of a task, but no task was given"
         raise UsageError(msg)
-    file = "/".join(rest)
+    task = spec.task
+    known = [path.relative_to(task.folder).as_posix() for path in exploit_files(task.folder, task.manifest.exploits)]
+    if file not in known:
+        msg = f"the task {task.manifest.id} has no exploit {file!r}: {', '.join(known) or '`exploits` names none'}"
+        raise UnknownNameError(msg)
+    return _script_call(task, "exploits", file, spec.full_name)
+
+
+def _script_call(task: "LoadedTask", home: str, script: str, model: str) -> ScriptCall:
+    """The tool call that runs a script below the task's folder `home`, which is mounted, in the workspace."""
+    folder, *rest = PurePosixPath(script).parts
+    if folder != home or not rest:
+        msg = f"the script {script!r} of the task {task.manifest.id} must be a file in its folder {home}/"
+        raise UsageError(msg)
+    file, variable = "/".join(rest), f"FBENCH_{home.upper()}"
     arguments: dict[str, Any]
-    if "bash" in manifest.tools.allow:
-        command = f'cd -- "$FBENCH_WORKSPACE" && bash "$FBENCH_SOLUTION"/{shlex.quote(file)}'
-        arguments = {"command": command, "timeout_s": ORACLE_TIMEOUT_S}
+    if "bash" in task.manifest.tools.allow:
+        command = f'cd -- "$FBENCH_WORKSPACE" && bash "${variable}"/{shlex.quote(file)}'
+        arguments = {"command": command, "timeout_s": PLAY_TIMEOUT_S}
         return ScriptCall(name="bash", arguments=arguments)
-    if "python" in manifest.tools.allow:
+    if "python" in task.manifest.tools.allow:
         code = (
             "import os, subprocess, sys\n"
-            f"script = os.path.join(os.environ['FBENCH_SOLUTION'], {file!r})\n"
+            f"script = os.path.join(os.environ[{variable!r}], {file!r})\n"
             "done = subprocess.run(['bash', script], cwd=os.environ['FBENCH_WORKSPACE'])\n"
             "sys.exit(done.returncode)\n"
         )
-        return ScriptCall(name="python", arguments={"code": code, "timeout_s": ORACLE_TIMEOUT_S})
-    msg = f"fake/oracle needs the tool bash or python, and the task {manifest.id} allows neither (`tools.allow`)"
+        return ScriptCall(name="python", arguments={"code": code, "timeout_s": PLAY_TIMEOUT_S})
+    msg = f"{model} needs the tool bash or python, and the task {task.manifest.id} allows neither (`tools.allow`)"
     raise UsageError(msg)
 
 

@@ -29,6 +29,10 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
 DEFAULT_ATTEMPT_TIMEOUT_S = 600.0
 """One HTTP attempt, from connecting to the last byte: long reasoning answers take minutes, none takes ten."""
 
+ORACLE = "fake/oracle"
+EXPLOIT_PREFIX = "fake/exploit:"
+"""Begins the name of the fake that plays one exploit of the task, for `fbench validate`; its file follows."""
+
 _FORM = "write it as provider/name, like openai/gpt-4o-mini or fake/oracle"
 
 
@@ -60,7 +64,7 @@ class ModelSpec:
         api: the wire format fbench.toml asks for; None lets the model's name, then the server, decide.
         context_window: tokens, None where it is not known.
         requests_per_minute, tokens_per_minute, max_concurrency: what fbench.toml grants one endpoint; None is no limit.
-        task: the task at hand; only `fake/oracle` looks at it.
+        task: the task at hand; only the fakes that play its solution or exploits look at it.
         style: the manifest's `tools.style`; in `json_text` the fakes write their calls as text.
         runs_dir: where stored runs lie; only `replay/RUN_ID` looks there.
         attempt_timeout_s: the longest one HTTP attempt may take.

@@ -25,6 +25,7 @@ IGNORED = frozenset(
         "finished_at",
         "duration_s",
         "wait_s",
+        "task_validated",
     }
 )
 """Fields two runs of the same inputs may differ in, of result.json and of every transcript line. In other texts a run's

@@ -14,6 +14,7 @@ _FACTS_LENGTH = 400
 _LOOK_AHEAD = 50
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOLD_BY_RESULT = ("run_started", "check_finished", "run_finished")
+_NOT_VALIDATED = {True: "", False: ", not validated", None: ""}
 _KNOWN_ENVELOPE = {"seq", "time", "type"}
 
 
@@ -93,7 +94,7 @@ def _head(folder: str, result: RunResult) -> Iterator[str]:
     facts = [
         ("run", result.run_id),
         ("folder", folder),
-        ("task", f"{result.task_id}, attempt {result.attempt}"),
+        ("task", f"{result.task_id}, attempt {result.attempt}{_NOT_VALIDATED[result.task_validated]}"),
         ("model", result.model if result.seed is None else f"{result.model}, seed {result.seed}"),
         ("sandbox", f"{result.sandbox or 'none'}, {isolation}"),
         ("status", status),

@@ -1,5 +1,8 @@
 """Fixtures for whole runs: small tasks, scripts of fake models, one engine a test."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +14,10 @@ from fbench.engine import Engine, RunOptions, RunResult
 
 MakeTask = Callable[..., Path]
 MakeScript = Callable[..., str]
+Fbench = Callable[..., subprocess.CompletedProcess[str]]
+
+FBENCH = (sys.executable, "-P", "-c", "from fbench.engine.cli import main; main()")
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -73,5 +80,32 @@ def run_local(tmp_path: Path) -> RunLocal:
         async with Engine(environ={}) as engine:
             result = await engine.run(RunOptions.model_validate(given))
         return result, runs_dir / result.run_id
+
+    return run
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """The environment without anything fbench or a provider would read."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FBENCH_", "OPENAI_"))}
+    return {**kept, "PYTHONSAFEPATH": "1"}
+
+
+@pytest.fixture
+def fbench(tmp_path: Path, environ: dict[str, str]) -> Fbench:
+    """Runs `fbench ARGUMENTS` in an empty folder."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*FBENCH, *arguments],
+            cwd=folder,
+            env={**environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
 
     return run

@@ -36,33 +36,6 @@ HEAVY = (
 Fbench = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def environ() -> dict[str, str]:
-    """The environment without anything fbench or a provider would read."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FBENCH_", "OPENAI_"))}
-    return {**kept, "PYTHONSAFEPATH": "1"}
-
-
-@pytest.fixture
-def fbench(tmp_path: Path, environ: dict[str, str]) -> Fbench:
-    """Runs `fbench ARGUMENTS` in an empty folder."""
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*FBENCH, *arguments],
-            cwd=folder,
-            env={**environ, **more},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-
-    return run
-
-
 def wait_for(condition: Callable[[], bool]) -> None:
     """Until `condition` holds."""
     deadline = time.monotonic() + PATIENCE_S
