@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from fbench.engine.errors import FbenchError
-from fbench.engine.records.transcript import LineFile
+from fbench.engine.records.transcript import LineFile, compact_json
 from fbench.engine.results import CostStatus, Record, TokenCounts
 from fbench.engine.seams import Usage
 
@@ -81,7 +81,13 @@ class LedgerLine(Record):
     def to_json_line(self) -> str:
         """One line of JSON, keys in the contract's order, the dollars with every digit they have."""
         facts = self.model_dump(by_alias=True)
-        return "{" + ",".join(f'"{key}":{_encode(value)}' for key, value in facts.items()) + "}"
+        names = list(facts)
+        at = names.index("cost_usd")
+        before = compact_json({name: facts[name] for name in names[:at]})
+        after = compact_json({name: facts[name] for name in names[at + 1 :]})
+        # json would take the dollars through binary float
+        cost = "null" if self.cost_usd is None else format(self.cost_usd, "f")
+        return f'{before[:-1]},"cost_usd":{cost},{after[1:]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +199,6 @@ def _cut_torn_tail(path: Path) -> None:
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         os.truncate(path, data.rfind(b"\n") + 1)
-
-
-def _encode(value: object) -> str:
-    if isinstance(value, Decimal):
-        return format(value, "f")  # json would go through binary float
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - JSON

@@ -14,6 +14,10 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+"""A value as one line of JSON, by an encoder that is made once: it is called several times a turn."""
+
+
 class LineFile:
     """A file that grows by whole lines: each is one write, so a crash can tear at most the last one."""
 
@@ -64,7 +68,7 @@ class Transcript:
         """Append one event; `seq` and `time` are added."""
         self._seq += 1
         event = {"seq": self._seq, "time": utc_now(), "type": type_, **facts}
-        self._file.write_line(self._redact(json.dumps(event, ensure_ascii=False, separators=(",", ":"))))
+        self._file.write_line(self._redact(compact_json(event)))
 
     def close(self) -> None:
         """Close the file."""
