@@ -25,6 +25,7 @@ COMMANDS: "Mapping[str, tuple[str, str]]" = {
         "fbench.engine.commands.validate:validate",
         "See whether tasks are what their authors mean them to be.",
     ),
+    "new-task": ("fbench.tasks.cli:new_task", "Make a new task to begin from."),
     "show-run": ("fbench.engine.commands.history:show_run", "Show one run."),
     "rejudge": ("fbench.engine.commands.rejudge:rejudge", "Judge finished runs again."),
     "runs": ("fbench.engine.commands.history:runs", "List runs from the index."),

@@ -67,6 +67,31 @@ def describe(context: click.Context, ref: str, *, as_json: bool) -> None:
         context.exit(TaskError.exit_code)
 
 
+@click.command("new-task")
+@click.argument("name")
+@click.option(
+    "--into", type=click.Path(file_okay=False), default=".", help="Where the task's folder goes [default: .]."
+)
+@click.option("--title", help="What lists show.")
+def new_task(name: str, into: str, title: str | None) -> None:
+    """Make a new task that validates as it stands, to be changed into what you need.
+
+    NAME becomes its id and its folder's name: lower-case letters, digits and '_'.
+    """
+    from pathlib import Path  # noqa: PLC0415 - as the next
+
+    from fbench.tasks.skeleton import write_skeleton  # noqa: PLC0415 - only this command needs it
+
+    folder = Path(into, name)
+    try:
+        written = write_skeleton(folder, title or name.replace("_", " ").capitalize())
+    except TaskError as error:
+        _fail(error)
+    for path in written:
+        click.echo(path)
+    click.echo(f"`fbench validate --task {folder}` says whether it holds; see docs/writing-a-task.md", err=True)
+
+
 def _summary(task: "TaskInspection") -> dict[str, Any]:
     resolved = task.resolved or {}
     told = {key: resolved.get(key) for key in ("title", "description", "difficulty", "domain", "tags")}
