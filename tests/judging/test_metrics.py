@@ -133,6 +133,35 @@ def test_partial_credit_is_linear_from_the_baseline_and_below_1_unless_passed(
     assert outcome.status == ("passed" if score == 1.0 else "failed")
 
 
+RISING = {"bronze": 0.8, "silver": 0.85, "gold": 0.9}
+FALLING = {"bronze": 30, "silver": 20, "gold": 20}
+
+
+@pytest.mark.parametrize(
+    ("op", "threshold", "medals", "value", "status", "medal"),
+    [
+        (">=", 0.8, RISING, "0.7999999999999999999999", "failed", None),
+        (">=", 0.8, RISING, "0.8", "passed", "bronze"),
+        (">=", 0.8, RISING, "0.86", "passed", "silver"),
+        (">", 0.9, RISING, "0.90", "failed", "gold"),
+        ("<=", 25, FALLING, "30.5", "failed", None),
+        ("<=", 25, FALLING, "30", "failed", "bronze"),
+        ("<", 25, FALLING, "20", "passed", "gold"),
+        ("<", 25, FALLING, "-1e999", "passed", "gold"),
+    ],
+)
+def test_the_best_medal_reached_is_told_and_changes_no_score(
+    op: str, threshold: float, medals: dict[str, float], value: str, status: str, medal: str | None
+) -> None:
+    document = f'{{"accuracy": {value}}}'
+    outcome = judge(document, op=op, threshold=threshold, medals=medals)
+    assert (outcome.status, outcome.output["medal"]) == (status, medal)
+    assert outcome.detail.endswith(f" ({medal or 'no'} medal)")
+    plain = judge(document, op=op, threshold=threshold)
+    assert (plain.status, plain.score) == (outcome.status, outcome.score)
+    assert "medal" not in plain.output
+
+
 @pytest.mark.parametrize(
     ("stdout", "status"),
     [

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fbench.judging import inside, metrics_inside
 
@@ -195,6 +197,61 @@ def test_labels_that_no_predictions_could_fit_are_an_error(
     answer = compute(tmp_path, labels, predictions, name, **fields)
     assert list(answer) == ["error"]
     assert why in answer["error"]
+
+
+def test_each_metric_is_the_same_number_20_times(tmp_path: Path) -> None:
+    rows = [(number, number * 37 % 101 > 50, f"{(number * 53 % 97) / 97:.4f}") for number in range(500)]
+    labels = table(("id", "y"), *((key, int(label)) for key, label, _ in rows))
+    predictions = table(("id", "y"), *((key, guess) for key, _, guess in reversed(rows)))
+    for name in metrics_inside.MEASURES:
+        answers = [compute(tmp_path, labels, predictions, name) for _ in range(20)]
+        assert "value" in answers[0]
+        assert answers.count(answers[0]) == 20
+
+
+HOSTILE = st.sampled_from(
+    [
+        "",
+        "NaN",
+        "inf",
+        "-1e308",
+        "1e999",
+        "1_0",
+        "0x1",
+        '"',
+        '"a\nb"',
+        "a,b",
+        "\x00",
+        "\ufeff",
+        "\u0661",
+        "1" * 50,
+        "\r",
+    ]
+)
+CELLS = st.one_of(HOSTILE, st.integers(0, 1).map(str), st.floats(0, 1).map(repr), st.text(max_size=4))
+SOUND = [["a", "1"], ["b", "0"], ["c", "1"], ["d", "0"]]
+WITH_HOSTILE_ROWS = st.lists(st.one_of(st.sampled_from(SOUND), st.lists(CELLS, max_size=3)), max_size=6)
+SOUND_BUT_FOR_CELLS = st.lists(CELLS, min_size=4, max_size=4).map(
+    lambda cells: [[row[0], cell] for row, cell in zip(SOUND, cells, strict=True)]
+)
+TABLES = st.tuples(
+    st.sampled_from(["id,y", "y,id", "id", "", "id,y,z"]), st.one_of(SOUND_BUT_FOR_CELLS, WITH_HOSTILE_ROWS)
+)
+FILES = st.one_of(
+    st.binary(max_size=80),
+    TABLES.map(lambda table: "\n".join([table[0], *map(",".join, table[1])]).encode("utf-8", "surrogatepass")),
+)
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(predictions=FILES, name=st.sampled_from(sorted(metrics_inside.MEASURES)))
+def test_no_predictions_crash_the_metric_or_are_laid_at_the_tasks_door(
+    tmp_path: Path, predictions: bytes, name: str
+) -> None:
+    answer = compute(tmp_path, BINARY, predictions, name)
+    assert set(answer) in ({"failed"}, {"value", "rows", "versions"})
+    assert math.isfinite(answer.get("value", 0))
+    assert len(json.dumps(answer)) < 2000
 
 
 # -------------------------------------------------------------------------------------------------- through a sandbox
