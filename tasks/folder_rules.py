@@ -114,6 +114,11 @@ def broken_folder_rules(folder: Path, values: Mapping[str, Any]) -> Iterator[Fol
             if check.get(key) is not None:
                 seen = ("workspace", environment.get("build"))
                 yield from _check_judging_file(root, ("grader", "checks", position, key), check[key], seen)
+        if check.get("tests") is not None and not (root / check["tests"]).exists():
+            hint = _near_file(root, check["tests"])
+            yield FolderFinding(
+                ("grader", "checks", position, "tests"), f"{shorten(check['tests'])} does not exist", hint
+            )
     yield from _check_environment(root, environment)
 
 

@@ -17,6 +17,7 @@ from fbench.tasks.values import (
     Command,
     Env,
     Finite,
+    InsideFolder,
     InsidePath,
     ModuleName,
     Money,
@@ -239,6 +240,14 @@ class CommandExitZero(CheckBase):
     command: Command
 
 
+class PytestCheck(CheckBase):
+    """Passes when every test in `tests`, of the grader, passes; `pythonpath` is what they import of the workspace."""
+
+    type: Literal["pytest"]
+    tests: Annotated[InsidePath, matching(r"grader(/.*)?", "a path in the task's grader/")] = "grader/tests"
+    pythonpath: Annotated[tuple[InsideFolder, ...], Field(strict=False)] = ()
+
+
 class MetricCheck(CheckBase):
     """Compares one number of a JSON object with a threshold."""
 
@@ -317,7 +326,7 @@ class LlmRubric(CheckBase):
     votes: Annotated[int, Field(gt=0)] = 1
 
 
-Check = FilePresent | CommandExitZero | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
+Check = FilePresent | CommandExitZero | PytestCheck | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
 
 
 class Grader(Frozen):

@@ -85,7 +85,7 @@ exploits: ["exploits/*.sh"]
         ),
         (
             "task.yaml:21: grader.checks[1].type: 'file_presnt' is not allowed; did you mean 'file_present'? allowed: "
-            "file_present, command_exit_zero, metric_check, sql_check, reference_output, llm_rubric"
+            "file_present, command_exit_zero, pytest, metric_check, sql_check, reference_output, llm_rubric"
         ),
         "task.yaml:21: grader.checks[1].id: two checks have the id 'A' (case does not tell ids apart)",
         "task.yaml:22: grader.checks[2].weight: must be a finite number, found the number .nan",
@@ -249,8 +249,8 @@ CHECK_CASES = [
     (
         "path: a",
         (
-            "is required, but missing; add `type:`; allowed: file_present, command_exit_zero, metric_check, sql_check, "
-            "reference_output, llm_rubric"
+            "is required, but missing; add `type:`; allowed: file_present, command_exit_zero, pytest, metric_check, "
+            "sql_check, reference_output, llm_rubric"
         ),
         ".type",
     ),
@@ -258,8 +258,8 @@ CHECK_CASES = [
         "typ: file_present, path: a",
         (
             "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
-            "metric, op, threshold, baseline, dsn, query, expect, ordered, reference, format, tolerance, rubric, "
-            "judge_model, votes"
+            "tests, pythonpath, metric, op, threshold, baseline, dsn, query, expect, ordered, reference, format, "
+            "tolerance, rubric, judge_model, votes"
         ),
         ".typ",
     ),
@@ -278,7 +278,7 @@ CHECK_CASES = [
         "type: [file_present], path: a",
         (
             "must be the type of a check, found a list; allowed: file_present, "
-            "command_exit_zero, metric_check, sql_check, reference_output, llm_rubric"
+            "command_exit_zero, pytest, metric_check, sql_check, reference_output, llm_rubric"
         ),
         ".type",
     ),
