@@ -121,7 +121,9 @@ async def play(root: Path, names: Sequence[str], script: str | None, sandbox: st
     task = make_task(root, names)
     played = root / "script.yaml"
     played.write_text(yaml.safe_dump({"turns": turns}), encoding="utf-8")
-    options = RunOptions(task=str(task), model=f"fake/script:{played}", sandbox=sandbox, runs_dir=root / "runs")
+    options = RunOptions.model_validate(
+        {"task": task, "model": f"fake/script:{played}", "sandbox": sandbox, "runs_dir": root / "runs"}
+    )
     async with Engine(environ={}) as engine:
         result = await engine.run(options)
     return result, root / "runs" / result.run_id
@@ -172,3 +174,18 @@ async def test_an_attack_gains_nothing(tmp_path: Path, attack: dict[str, Any]) -
 @pytest.mark.parametrize("attack", IN_DOCKER, ids=lambda attack: attack["id"])
 async def test_an_attack_gains_nothing_in_a_container(tmp_path: Path, attack: dict[str, Any]) -> None:
     await attack_and_see(attack, tmp_path, "docker")
+
+
+@pytest.mark.parametrize("name", ["os_exit_when_imported", "modules_named_like_pytest"])
+async def test_a_call_of_pytest_within_other_shell_runs_as_written_and_can_be_cheated(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attacks are live; docs/judging.md says which commands are run apart from the work."""
+    monkeypatch.setitem(
+        COMMANDS,
+        "plain",
+        {"type": "command_exit_zero", "command": 'cd . && python3 -m pytest -q "$FBENCH_GRADER/tests"'},
+    )
+    attack = next(attack for attack in ATTACKS if attack["id"] == name)
+    result, _ = await play(tmp_path, ["plain"], attack["script"], "bubblewrap")
+    assert result.score == 1.0, told(result)
