@@ -58,7 +58,8 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         self.tell(collected=[[item.nodeid, self._name(item)] for item in items])
-        for parent in {item.getparent(pytest.Module): None for item in items if isinstance(item, pytest.Function)}:
+        modules = [item.getparent(pytest.Module) for item in items if isinstance(item, pytest.Function)]
+        for parent in {module: None for module in modules if module is not None}:
             trap = pytest.Function.from_parent(parent, name=f"test_{secrets.token_hex(4)}", callobj=spring)
             trap.fixturenames = []  # what the grader sets up by itself is for its own tests
             self._traps[trap.nodeid] = False

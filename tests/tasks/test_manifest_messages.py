@@ -337,6 +337,8 @@ CHECK_CASES = [
         "must be a list, found the number 1; write [1]",
         ".expect[0]",
     ),
+    ("type: pytest", "'grader/tests' does not exist; add it", ".tests"),
+    ("type: pytest, tests: tests", "'tests' must be a path in the task's grader/", ".tests"),
     (
         "type: llm_rubric, rubric: workspace/r.md",
         ("'workspace/r.md' lies in workspace/, which the agent sees; move it to grader/, which the agent never sees"),
