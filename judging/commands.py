@@ -1,23 +1,31 @@
 """`command_exit_zero`: a command ends with exit code 0."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from fbench.engine.results import Tier
 from fbench.engine.seams import CheckContext, CheckOutcome
 from fbench.judging.evidence import MAX_TEXT_CHARS, command_evidence, tail
 from fbench.judging.gather import CannotEvaluate, run_command
+from fbench.judging.pytest_check import read_call, run_tests
 from fbench.tasks import manifest
 from fbench.tasks.checks import CheckBase
 
 
 class CommandExitZero:
-    """Passes when the command exits with 0. Any other exit, a missing program included, is the verdict `failed`."""
+    """Passes when the command exits with 0. Any other exit, a missing program included, is the verdict `failed`.
+
+    A plain call of pytest on the grader's tests passes when every test did; see `pytest_check`.
+    """
 
     tier: ClassVar[Tier] = "deterministic"
     arguments: ClassVar[type[CheckBase]] = manifest.CommandExitZero
 
     async def evaluate(self, check: manifest.CommandExitZero, context: CheckContext) -> CheckOutcome:
         """Run the command in a grading sandbox of its own."""
+        if (call := read_call(check.command)) is not None:
+            outcome = await run_tests(call, context, check.timeout_s)
+            return replace(outcome, score=float(outcome.status == "passed"))
         try:
             result = await run_command(
                 context, check.command, timeout_s=check.timeout_s, keep_bytes=MAX_TEXT_CHARS, merge_stderr=True

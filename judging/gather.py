@@ -36,15 +36,22 @@ class CannotEvaluate(FbenchError):
 
 
 async def run_command(
-    context: CheckContext, command: str, *, timeout_s: float, keep_bytes: int, merge_stderr: bool
+    context: CheckContext,
+    command: str,
+    *,
+    timeout_s: float,
+    keep_bytes: int,
+    merge_stderr: bool,
+    arguments: tuple[str, ...] = (),
+    stdin: bytes | None = None,
 ) -> ExecResult:
-    """Run `bash -c command` in the workdir of a grading sandbox of its own, which is closed again.
+    """Run `bash -c command arguments` in the workdir of a grading sandbox of its own, which is closed again.
 
     Raises:
         CannotEvaluate: it timed out, bash could not be started, or the sandbox went away under it.
         JudgingFailed: no grading sandbox could be opened, or an isolated one was lost.
     """
-    request = ExecRequest(("bash", "-c", command), merge_stderr=merge_stderr)
+    request = ExecRequest(("bash", "-c", command, *arguments), stdin=stdin, merge_stderr=merge_stderr)
     try:
         async with context.open_sandbox() as sandbox:
             result = await run_exec(sandbox, request, timeout_s=timeout_s, keep_bytes=keep_bytes)

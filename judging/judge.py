@@ -77,7 +77,7 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
         workspace=ConfinedFolder(request.workspace_final, request.spec.workdir, (str(request.spec.workspace),)),
         task_folder=request.task_folder,
         grader=request.task_folder / "grader",
-        open_sandbox=lambda: open_grading_sandbox(request),
+        open_sandbox=lambda: open_grading_sandbox(request, hidden=_hidden_from(check, request.task_folder)),
         materials=request.materials,
         open_judge=request.open_judge,
         verdict_cache=request.verdict_cache,
@@ -102,6 +102,11 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
     return replace(outcome, score=min(outcome.score, ALMOST_ONE)) if outcome.status == "failed" else outcome
 
 
+def _hidden_from(check: manifest.Check, task_folder: Path) -> tuple[Path, ...]:
+    """What a check's command must not find in /grader: the answer it is compared with, which is read out here."""
+    return (task_folder / check.reference,) if isinstance(check, manifest.ReferenceOutput) else ()
+
+
 async def _record(check: manifest.Check, tier: Tier, outcome: CheckOutcome, request: JudgeRequest) -> CheckResult:
     """Write what the check saw and tell of the result. A skipped check saw nothing and leaves no file."""
     result = CheckResult(
@@ -123,14 +128,16 @@ async def _record(check: manifest.Check, tier: Tier, outcome: CheckOutcome, requ
 
 
 @asynccontextmanager
-async def open_grading_sandbox(request: JudgeRequest) -> AsyncIterator[Sandbox]:
-    """A live sandbox on a pristine copy of the final workspace, `/grader` mounted; both are gone afterwards.
+async def open_grading_sandbox(request: JudgeRequest, hidden: tuple[Path, ...] = ()) -> AsyncIterator[Sandbox]:
+    """A live sandbox on a pristine copy of the final workspace, `/grader` mounted but for what is `hidden`; both are
+    gone afterwards.
 
     Raises:
         JudgingFailed: it could not be opened, with one retry.
         GraderLost: an isolated one went away, which no work inside could bring about. In `local` the work can kill
             what runs it, and must not escape its score that way: there SandboxLost stays with the check.
     """
+    request = replace(request, spec=replace(request.spec, hidden=(*request.spec.hidden, *hidden)))
     async with _temporary_folder(request.scratch) as folder, AsyncExitStack() as stack:
         sandbox = await _open(stack, request, folder)
         try:

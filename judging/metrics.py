@@ -52,7 +52,7 @@ def judge_metric(check: metric_checks.MetricCheck, source: bytes, evidence: Mapp
     """The outcome for a document (of `path`) or a stdout (of `command`)."""
     output = {**evidence, **_asked(check)}
     try:
-        document = find_object(source) if check.command is not None else parse_json(source)
+        document = find_object(source, check.metric) if check.command is not None else parse_json(source)
     except JsonRefused as error:
         where = f"{check.path!r} is" if check.command is None else "the command's stdout is"
         return CheckOutcome("error", 0.0, f"{where} {error}", output)
@@ -94,11 +94,11 @@ def _asked(check: metric_checks.MetricCheck) -> dict[str, Any]:
     return asked if check.medals is None else {**asked, "medals": check.medals.model_dump(), "medal": None}
 
 
-def find_object(stdout: bytes) -> JsonValue:
+def find_object(stdout: bytes, metric: str) -> JsonValue:
     """The JSON object a command printed: all of its stdout, or else the last line that is an object.
 
     Raises:
-        JsonRefused: neither is.
+        JsonRefused: neither is, or lines disagree about the metric: one of them may be of the work that is judged.
     """
     try:
         document = parse_json(stdout)
@@ -108,13 +108,22 @@ def find_object(stdout: bytes) -> JsonValue:
         if isinstance(document, dict):
             return document
         problem = JsonRefused(f"{a_type(document)}, not an object")
-    for line in reversed(stdout.decode("utf-8", errors="replace").split("\n")):
+    objects: list[JsonValue] = []
+    for line in stdout.decode("utf-8", errors="replace").split("\n"):
         text = line.strip()
         if text.startswith("{") and text.endswith("}"):
             try:
-                return parse_json(text)
+                objects.append(parse_json(text))
             except JsonRefused as error:
                 problem = error
+    values = [value for value, _ in (find_metric(document, metric) for document in objects) if value is not None]
+    if any(value != values[0] for value in values):
+        msg = (
+            f"ambiguous: {len(values)} of its lines are objects with {metric!r}; print one, and capture what others say"
+        )
+        raise JsonRefused(msg)
+    if objects:
+        return objects[-1]
     msg = f"no JSON object, nor is one of its lines: {problem}" if stdout.strip() else "empty; a JSON object is wanted"
     raise JsonRefused(msg)
 

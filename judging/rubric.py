@@ -22,6 +22,7 @@ from fbench.judging.rubric_prompt import (
     verdict_tool,
 )
 from fbench.tasks import manifest
+from fbench.tasks.checks import CheckBase
 
 MOST_ASKS = 3
 """How often a judge is asked for one vote before the check is `error`."""
@@ -70,6 +71,7 @@ class LlmRubric:
     """
 
     tier: ClassVar[Tier] = "rubric"
+    arguments: ClassVar[type[CheckBase]] = manifest.LlmRubric
 
     async def evaluate(self, check: manifest.LlmRubric, context: CheckContext) -> CheckOutcome:
         """Gather the evidence, ask for each vote, and join them."""

@@ -14,6 +14,7 @@ CHECK_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "file_present": "fbench.judging.files:FilePresent",
         "command_exit_zero": "fbench.judging.commands:CommandExitZero",
+        "pytest": "fbench.judging.pytest_check:PytestCheck",
         "metric_check": "fbench.judging.metrics:MetricCheck",
         "sql_check": "fbench.judging.sql:SqlCheck",
         "reference_output": "fbench.judging.references:ReferenceOutput",

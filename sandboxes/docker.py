@@ -254,7 +254,8 @@ class _Making:
                 await anyio.to_thread.run_sync(_copy_for, mount.source, source, self.account)
             binds.append(Bind(Path(real(source)), f"/{mount.name}", is_read_only=True))
         tmpfs: dict[str, str] = {}
-        for place, is_folder in covered(spec.hidden, [(bind.source, bind.target) for bind in binds]):
+        shown = [(mount.source, f"/{mount.name}") for mount in spec.mounts]  # what is hidden stands in its copy too
+        for place, is_folder in covered(spec.hidden, [*shown, *((bind.source, bind.target) for bind in binds)]):
             if is_folder:
                 tmpfs[place] = COVER
             else:

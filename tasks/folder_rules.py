@@ -14,7 +14,7 @@ MAX_PROMPT_BYTES = 1_000_000
 
 KeyPath = tuple[str | int, ...]
 
-_JUDGING_FILES = {"reference_output": "reference", "llm_rubric": "rubric", "metric_check": "labels"}
+_JUDGING_FILES = {"reference_output": "reference", "llm_rubric": "rubric", "metric_check": "labels", "pytest": "tests"}
 """The file of the task that a check of a type names; the keys of outside types are their own affair."""
 
 
@@ -119,6 +119,9 @@ def broken_folder_rules(folder: Path, values: Mapping[str, Any]) -> Iterator[Fol
         place = ("grader", "checks", position, key)
         if key == "labels":  # read inside the sandbox, where grader/ alone is mounted
             yield from _check_hidden_file(root, place, check[key], "grader")
+        elif key == "tests":  # a file or a folder, in grader/ by its own rule
+            if not (root / check[key]).exists():
+                yield FolderFinding(place, f"{shorten(check[key])} does not exist", _near_file(root, check[key]))
         else:
             yield from _check_judging_file(root, place, check[key], ("workspace", environment.get("build")))
     yield from _check_environment(root, environment)

@@ -19,6 +19,7 @@ from fbench.tasks.values import (
     Bytes,
     Command,
     Env,
+    InsideFolder,
     InsidePath,
     ModuleName,
     Money,
@@ -194,6 +195,14 @@ class CommandExitZero(CheckBase):
     command: Command
 
 
+class PytestCheck(CheckBase):
+    """Passes when every test in `tests`, of the grader, passes; `pythonpath` is what they import of the workspace."""
+
+    type: Literal["pytest"]
+    tests: Annotated[InsidePath, matching(r"grader(/.*)?", "a path in the task's grader/")] = "grader/tests"
+    pythonpath: Annotated[tuple[InsideFolder, ...], Field(strict=False)] = ()
+
+
 class SqlCheck(CheckBase):
     """Compares the rows that a query gives with those expected."""
 
@@ -246,7 +255,7 @@ class LlmRubric(CheckBase):
     votes: Annotated[int, Field(gt=0)] = 1
 
 
-BuiltInCheck = FilePresent | CommandExitZero | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
+BuiltInCheck = FilePresent | CommandExitZero | PytestCheck | MetricCheck | SqlCheck | ReferenceOutput | LlmRubric
 Check = BuiltInCheck | OutsideCheck
 CHECK_MODELS: Mapping[str, type[CheckBase]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(BuiltInCheck)

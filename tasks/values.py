@@ -55,6 +55,10 @@ def _inside(value: str) -> str:
     return value
 
 
+def _inside_or_all(value: str) -> str:
+    return value if value == "." else _inside(value)
+
+
 def _env_names(value: Mapping[str, str]) -> Mapping[str, str]:
     for name, text in value.items():
         if not _ENV_NAME.fullmatch(name):
@@ -147,6 +151,7 @@ Money = Annotated[
     PlainSerializer(float, return_type=float, when_used="json"),
 ]
 InsidePath = Annotated[str, AfterValidator(_inside)]
+InsideFolder = Annotated[str, AfterValidator(_inside_or_all)]
 Text = Annotated[str, BeforeValidator(_plain_text)]
 Env = Annotated[Mapping[str, Text], AfterValidator(_env_names)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

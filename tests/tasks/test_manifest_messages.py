@@ -87,7 +87,7 @@ exploits: ["exploits/*.sh"]
         ),
         (
             "task.yaml:21: grader.checks[1].type: 'file_presnt' is not allowed; did you mean 'file_present'? allowed: "
-            "file_present, command_exit_zero, metric_check, sql_check, reference_output, llm_rubric"
+            "file_present, command_exit_zero, pytest, metric_check, sql_check, reference_output, llm_rubric"
         ),
         "task.yaml:21: grader.checks[1].id: two checks have the id 'A' (case does not tell ids apart)",
         "task.yaml:22: grader.checks[2].weight: must be a finite number, found the number .nan",
@@ -251,8 +251,8 @@ CHECK_CASES = [
     (
         "path: a",
         (
-            "is required, but missing; add `type:`; allowed: file_present, command_exit_zero, metric_check, sql_check, "
-            "reference_output, llm_rubric"
+            "is required, but missing; add `type:`; allowed: file_present, command_exit_zero, pytest, metric_check, "
+            "sql_check, reference_output, llm_rubric"
         ),
         ".type",
     ),
@@ -260,9 +260,9 @@ CHECK_CASES = [
         "typ: file_present, path: a",
         (
             "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
-            "predictions, labels, metric, id_column, label_column, prediction_column, positive_label, average, "
-            "class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, expect, ordered, reference, "
-            "format, columns, tolerance, rubric, judge_model, votes"
+            "tests, pythonpath, predictions, labels, metric, id_column, label_column, prediction_column, "
+            "positive_label, average, class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, expect, ordered, "
+            "reference, format, columns, tolerance, rubric, judge_model, votes"
         ),
         ".typ",
     ),
@@ -281,7 +281,7 @@ CHECK_CASES = [
         "type: [file_present], path: a",
         (
             "must be the type of a check, found a list; allowed: file_present, "
-            "command_exit_zero, metric_check, sql_check, reference_output, llm_rubric"
+            "command_exit_zero, pytest, metric_check, sql_check, reference_output, llm_rubric"
         ),
         ".type",
     ),
@@ -409,6 +409,8 @@ CHECK_CASES = [
         "must be a list, found the number 1; write [1]",
         ".expect[0]",
     ),
+    ("type: pytest", "'grader/tests' does not exist; add it", ".tests"),
+    ("type: pytest, tests: tests", "'tests' must be a path in the task's grader/", ".tests"),
     (
         "type: llm_rubric, rubric: workspace/r.md",
         ("'workspace/r.md' lies in workspace/, which the agent sees; move it to grader/, which the agent never sees"),
