@@ -71,6 +71,14 @@ def find_config(given: Path | None) -> Path | None:
     return given or (default if default.exists() else None)
 
 
+def secret_variables(config: Path | None) -> frozenset[str]:
+    """The variables that a fbench.toml takes keys and header values from, whatever they are called."""
+    from fbench.engine.config import load_config  # noqa: PLC0415 - late: the root's help must stay cheap
+
+    providers = load_config(config).providers.values() if config else ()
+    return frozenset(name for provider in providers for name in provider.variables())
+
+
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 quiet_option = option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 config_option = option(

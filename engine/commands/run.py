@@ -17,6 +17,7 @@ from fbench.engine.commands.options import (
     option,
     quiet_option,
     runs_dir_option,
+    secret_variables,
 )
 from fbench.engine.commands.progress import shorten
 
@@ -94,7 +95,7 @@ def run(*, as_json: bool, quiet: bool, fail_under: float | None, **given: Any) -
 
     log_to_stderr(quiet=quiet)
     options = _options(given)
-    blank_secrets_in_proc(_secret_variables(options))
+    blank_secrets_in_proc(secret_variables(options.config))
     finished, code = _execute(options, quiet=quiet)
     if finished is not None:
         if as_json:
@@ -129,14 +130,6 @@ def _options(given: dict[str, Any]) -> "RunOptions":
         problems = "; ".join(f"--{name.replace('_', '-')}: {said}" for name, said in first.items())
         msg = f"{problems}; see `fbench run --help`"
         raise UsageError(msg) from error
-
-
-def _secret_variables(options: "RunOptions") -> "frozenset[str]":
-    """The variables that fbench.toml takes keys and header values from, whatever they are called."""
-    from fbench.engine.config import load_config  # noqa: PLC0415 - late: help stays cheap
-
-    providers = load_config(options.config).providers.values() if options.config else ()
-    return frozenset(name for provider in providers for name in provider.variables())
 
 
 def _execute(options: "RunOptions", *, quiet: bool) -> "tuple[RunFinished | None, int | None]":
