@@ -58,6 +58,7 @@ class ValidationOptions:
     config: Path | None = None
     judge_model: str | None = None
     judge_base_url: str | None = None
+    no_judge_cache: bool = False
     writes_lock: bool = True
 
 
@@ -165,6 +166,7 @@ async def _run(engine: "Engine", task: "LoadedTask", planned: _Planned, options:
             config=options.config,
             judge_model=options.judge_model,
             judge_base_url=options.judge_base_url,
+            no_judge_cache=options.no_judge_cache,
             attempt=planned.attempt,
         ),
         watch,

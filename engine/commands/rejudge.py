@@ -12,12 +12,13 @@ from fbench.engine.commands.options import (
     Number,
     OrNone,
     config_option,
+    find_config,
     json_option,
     option,
     quiet_option,
     runs_dir_option,
 )
-from fbench.engine.commands.run_options import judge_options, stated_options
+from fbench.engine.commands.run_options import judge_options, secret_variables, stated_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,8 @@ def rejudge(
     RUN is a run's id, the beginning of just one id, or a run folder's path. The new verdict is written beside the old
     one, into the run's folder rejudged/; nothing of the run itself is changed.
     """
-    from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415 - late, as all below: help stays cheap
+    from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
     from fbench.engine.errors import UsageError  # noqa: PLC0415
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415
     from fbench.engine.records.targets import find_target  # noqa: PLC0415
@@ -84,6 +86,7 @@ def rejudge(
         msg = "say which run: `fbench rejudge RUN`, or `fbench rejudge --suite ID` for all of a suite run"
         raise UsageError(msg)
     log_to_stderr(quiet=quiet)
+    blank_secrets_in_proc(secret_variables(find_config(given["config"])))
     folders = find_target(given["runs_dir"] or DEFAULT_RUNS_DIR, str(run_id or suite)).folders
     options = [_options(folder, given) for folder in folders]
     is_alone = run_id is not None

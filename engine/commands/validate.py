@@ -17,6 +17,7 @@ from fbench.engine.commands.options import (
     option,
     quiet_option,
 )
+from fbench.engine.commands.run_options import judge_options, secret_variables
 
 if TYPE_CHECKING:
     from fbench.engine.validating import ValidationOptions
@@ -30,7 +31,7 @@ _WORDS = {"valid": "VALID", "faulty": "FAULTY", "undetermined": "UNKNOWN"}
 @option(
     "--task", "tasks", multiple=True, type=click.Path(), help="A task's folder or a built-in task's id; repeatable."
 )
-@click.option("--all", "all_built_in", is_flag=True, help="All built-in tasks.")
+@option("--all", "all_built_in", is_flag=True, help="All built-in tasks.")
 @option("--repeat", type=click.IntRange(min=1), help="How often the solution must pass [default: 1].")
 @option("--concurrency", type=click.IntRange(min=1), help="Runs of a task at a time [default: 2].")
 @option(
@@ -44,8 +45,7 @@ _WORDS = {"valid": "VALID", "faulty": "FAULTY", "undetermined": "UNKNOWN"}
     metavar="NAME=OTHER",
     help="Use image OTHER where a task names NAME; may be repeated, the variable takes several.",
 )
-@option("--judge-model", help="The model that judges rubrics, in place of the task's.")
-@option("--judge-base-url", help="The address of the judge's server.")
+@judge_options
 @config_option
 @option(
     "--runs-dir",
@@ -61,11 +61,14 @@ def validate(*, runs_dir: Path | None, as_json: bool, quiet: bool, **given: Any)
     Doing nothing must fail, the reference solution must pass, each exploit must score no more than doing nothing, and a
     rubric must tell the solution from all of these. What is found is stored in the task's task.lock.
     """
-    from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
     from fbench.engine.records.copying import remove_tree  # noqa: PLC0415
 
     log_to_stderr(quiet=quiet)
     tasks = _find_tasks(given.pop("tasks"), all_built_in=given.pop("all_built_in"))
+    given["config"] = find_config(given["config"])
+    blank_secrets_in_proc(secret_variables(given["config"]))  # the judge's key, out of sight of scripts in `local`
     options = _options(given, runs_dir)
     found, code = _execute(tasks, options, quiet=quiet)
     is_kept = runs_dir is not None or any(item.outcome != "valid" for item in found)
@@ -112,7 +115,6 @@ def _options(given: dict[str, Any], runs_dir: Path | None) -> "ValidationOptions
     from fbench.engine.validating import ValidationOptions  # noqa: PLC0415
 
     given["image_map"] = parse_image_map(given["image_map"])
-    given["config"] = find_config(given["config"])
     given["writes_lock"] = not given.pop("no_lock")
     given["runs_dir"] = runs_dir or Path(tempfile.mkdtemp(prefix="fbench-validate-"))
     return ValidationOptions(**{name: value for name, value in given.items() if value is not None})

@@ -205,6 +205,14 @@ async def test_a_result_says_whether_its_task_was_validated_in_just_this_content
     assert await is_validated() is False
 
 
+def test_a_run_says_in_one_line_that_its_task_is_not_validated(fbench: "Fbench", make_task: "MakeTask") -> None:
+    done = fbench("run", "--task", str(make_task()), "--model", "fake/nop", "--sandbox", "local")
+    told = [line for line in done.stderr.splitlines() if "validate" in line]
+    assert told == ["warning: the task small_task is not validated: `fbench validate` has not been run on it"]
+    shown = fbench("show-run", done.stdout.rpartition("folder   ")[2].strip())
+    assert "small_task, attempt 1, not validated" in shown.stdout
+
+
 def test_a_result_of_an_earlier_fbench_is_read_as_of_an_unknown_state() -> None:
     stored = {
         "run_id": "r",
@@ -248,15 +256,18 @@ def test_the_command_prints_the_verdict_and_leaves_nothing_but_the_lock(
 
 
 def test_json_is_one_document_over_all_tasks_and_the_worst_code_wins(
-    fbench: "Fbench", make_task: "MakeTask", sandbox: str
+    fbench: "Fbench", make_task: "MakeTask", tmp_path: Path, sandbox: str
 ) -> None:
+    (tmp_path / "tmp").mkdir()
     good = make_task("good", grader=RIGHT)
     bad = make_task("bad", grader=RIGHT, files={"solution/solve.sh": "true\n"})
     lost = make_task("lost", environment={"setup": ["false"]})
     refused = make_task("refused", environment={"container_only": True})
     common = ("validate", "--sandbox", sandbox, "--json", "--quiet", "--no-lock", "--task", str(good))
     for others, code in (((bad,), 1), ((bad, lost), 3), ((bad, lost, refused), 2)):
-        done = fbench(*common, *(word for other in others for word in ("--task", str(other))))
+        done = fbench(
+            *common, *(word for other in others for word in ("--task", str(other))), TMPDIR=str(tmp_path / "tmp")
+        )
         document = json.loads(done.stdout)
         assert (done.returncode, done.stderr) == (code, "")
     assert (document["schema_version"], document["is_complete"]) == (1, True)
@@ -270,7 +281,6 @@ def test_json_is_one_document_over_all_tasks_and_the_worst_code_wins(
     assert not any((folder / "task.lock").exists() for folder in (good, bad, lost, refused))
     runs_dir = Path(document["runs_dir"])
     assert (runs_dir / document["tasks"][1]["runs"][0]["run_id"] / "result.json").is_file()
-    subprocess.run(["rm", "-r", str(runs_dir)], check=True)
 
 
 def test_a_lock_that_cannot_be_written_is_said_and_changes_no_verdict(

@@ -62,6 +62,7 @@ def test_the_installed_command_runs_a_task(installed: Path, run_command: Command
     command = [installed / "fbench", "run", "--task", "hello_repo_fix", "--model", "fake/oracle", "--json"]
     result = json.loads(run_command(command, cwd=tmp_path).stdout)
     assert (result["status"], result["passed"], result["score"]) == ("completed", True, 1.0)
+    assert result["task_validated"] is True
     (run_folder,) = (tmp_path / "runs").glob("*hello_repo_fix*")
     stored = json.loads((run_folder / "result.json").read_text(encoding="utf-8"))
     assert stored["run_id"] == run_folder.name == result["run_id"]

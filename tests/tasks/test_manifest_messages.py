@@ -261,8 +261,8 @@ CHECK_CASES = [
         (
             "unknown key; did you mean 'type'? valid keys here: id, weight, gating, timeout_s, type, path, command, "
             "tests, pythonpath, predictions, labels, metric, id_column, label_column, prediction_column, "
-            "positive_label, average, class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, expect, ordered, "
-            "reference, format, columns, tolerance, rubric, judge_model, votes"
+            "positive_label, average, class_columns, group_column, k, op, threshold, baseline, medals, dsn, query, "
+            "expect, ordered, reference, format, columns, tolerance, rubric, judge_model, votes"
         ),
         ".typ",
     ),

@@ -30,26 +30,10 @@ def change(workspace: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_the_untouched_hello_repository_scores_nothing_and_its_own_tests_fail(task: Any) -> None:
-    workspace = task.open_workspace()
-    judged = task.judge(workspace)
-    assert (judged.score, judged.passed) == (0.0, False)
-    assert judged.checks["unchanged"] == 1.0
-    tested = task.run("pytest -q -p no:cacheprovider -p no:asyncio", workspace)
+def test_the_untouched_hello_repository_fails_its_own_tests(task: Any) -> None:
+    tested = task.run("pytest -q -p no:cacheprovider -p no:asyncio", task.open_workspace())
     assert tested.returncode == 1
     assert b"8 failed, 27 passed" in tested.stdout
-
-
-def test_the_hello_solution_passes_every_check(task: Any) -> None:
-    judged = task.judge(task.solve())
-    assert set(judged.checks.values()) == {1.0}
-    assert (judged.score, judged.passed) == (1.0, True)
-
-
-@pytest.mark.parametrize("name", EXPLOITS)
-def test_a_hello_exploit_gains_nothing(task: Any, name: str) -> None:
-    judged = task.judge(task.exploit(f"exploits/{name}.sh"))
-    assert (judged.score, judged.passed) == (0.0, False)
 
 
 def test_the_hello_manifest_lists_every_exploit(task: Any) -> None:

@@ -40,23 +40,6 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_the_untouched_orders_workspace_scores_nothing(task: Any) -> None:
-    judged = task.judge(task.open_workspace())
-    assert (judged.score, judged.passed) == (0.0, False)
-
-
-def test_the_orders_solution_passes_every_check(task: Any) -> None:
-    judged = task.judge(task.solve())
-    assert set(judged.checks.values()) == {1.0}
-    assert (judged.score, judged.passed) == (1.0, True)
-
-
-@pytest.mark.parametrize("name", EXPLOITS)
-def test_an_orders_exploit_gains_nothing(task: Any, name: str) -> None:
-    judged = task.judge(task.exploit(f"exploits/{name}.sh"))
-    assert (judged.score, judged.passed) == (0.0, False)
-
-
 def test_the_orders_manifest_lists_every_exploit(task: Any) -> None:
     assert set(task.manifest.exploits) == {f"exploits/{name}.sh" for name in EXPLOITS}
     assert {path.stem for path in (task.folder / "exploits").iterdir()} == set(EXPLOITS)

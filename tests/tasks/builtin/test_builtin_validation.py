@@ -34,3 +34,5 @@ async def test_a_shipped_task_is_valid_in_its_own_sandbox(folder: Path, tmp_path
         pytest.skip(f"NOT TESTED HERE: {found.troubles[0]}")
     assert (found.outcome, found.faults, found.troubles) == ("valid", (), ())
     assert {run.part for run in found.runs} == {"untouched", "solution", "exploit"}
+    # A cheat that broke off would have shown nothing.
+    assert {run.title: run.script_exit_code for run in found.runs if run.script_exit_code not in {None, 0}} == {}
