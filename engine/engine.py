@@ -68,13 +68,15 @@ class Engine:
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
         from fbench.engine.run import Shared, run_task  # noqa: PLC0415
+        from fbench.engine.threads import run_to_its_end  # noqa: PLC0415
 
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
         if purse is not None:
             require_price(plan, "the suite's cap on dollars")
         recording = None if options.replay is None else await self._recording(options.replay)
         async with open_traffic(plan, recording) as model_of_run:
-            with RunRecord(plan, watch) as record, model_of_run(record) as model:
+            opened = await run_to_its_end(lambda: RunRecord(plan, watch))
+            with opened as record, model_of_run(record) as model:
                 shared = Shared()
                 if recording is None:  # a replay asks no server and spends nothing
                     shared = Shared(None if model.is_free else self._limiter(plan.model), purse)

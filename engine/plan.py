@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
 from fbench.engine.owner import owner_identity
@@ -62,7 +64,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     check_traffic(options.record, options.replay)
     config = Config() if options.config is None else load_config(options.config)
     model_name = parse_model_name(options.model, config.providers)
-    task = load_task(find_task(str(options.task)))
+    task = await anyio.to_thread.run_sync(load_task, find_task(str(options.task)))
     manifest = resolve_manifest(task.manifest, options)
     if unsupported := load_part("unsupported_checks")(manifest):
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"
