@@ -64,9 +64,14 @@ def _of_run(model: "Model", recorder: Recorder | None, record: "RunRecord") -> I
     try:
         yield recording
     finally:
-        error = record.outcome.error
-        gave_up = error is not None and error.kind == ModelUnavailable.kind
-        try:
-            recording.end(error.message if error is not None and gave_up else None)
-        except OSError as unwritten:
-            log.warning("recording.cut_off", run_id=run_id, error=str(unwritten))
+        if record.outcome.status != "cancelled":  # one that was cut off does not end in the recording either
+            _record_end(recording, record)
+
+
+def _record_end(recording: RecordingModel, record: "RunRecord") -> None:
+    error = record.outcome.error
+    gave_up = error is not None and error.kind == ModelUnavailable.kind
+    try:
+        recording.end(error.message if error is not None and gave_up else None)
+    except OSError as unwritten:
+        log.warning("recording.cut_off", run_id=record.folder.run_id, error=str(unwritten))
