@@ -80,6 +80,7 @@ class Engine:
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
         from fbench.engine.run import ALONE, Shared, run_task  # noqa: PLC0415
+        from fbench.engine.threads import run_to_its_end  # noqa: PLC0415
 
         plan = await make_plan(options, os.environ if self._environ is None else self._environ)
         if purse is not None:
@@ -88,7 +89,7 @@ class Engine:
         # A replay asks no server and spends nothing.
         shared = Shared(self._limiter, purse) if recording is None else ALONE
         async with open_traffic(plan, recording) as traffic:
-            with RunRecord(plan, watch) as record:
+            with await run_to_its_end(lambda: RunRecord(plan, watch)) as record:
                 return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +18,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Self:
-        pid = os.getpid()
-        return cls(platform.node() or "localhost", pid, _start_of(pid) or 0)
+        return cls(platform.node() or "localhost", pid := os.getpid(), _own_start(pid))
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -58,6 +58,12 @@ def is_owner_alive(mark: str) -> bool:
     """Whether the process that `mark` names still lives. A text that is no mark is not of our making: left alone."""
     owner = Owner.parse(mark)
     return owner is None or owner.is_alive()
+
+
+@cache
+def _own_start(pid: int) -> int:
+    """Of this process, or of the one it was forked from: neither changes."""
+    return _start_of(pid) or 0
 
 
 def _start_of(pid: int) -> int | None:

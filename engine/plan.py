@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
 from fbench.engine.owner import owner_identity
@@ -73,7 +75,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     if model_name.full.startswith(FAKE_JUDGE):
         msg = f"{model_name.full} only judges: give it with --judge-model, and another model to do the work"
         raise UsageError(msg)
-    task = load_task(find_task(str(options.task)))
+    task = await anyio.to_thread.run_sync(load_task, find_task(str(options.task)))
     manifest = resolve_manifest(task.manifest, options)
     if unsupported := load_part("unsupported_checks")(manifest):
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"

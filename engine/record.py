@@ -4,10 +4,10 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Self
 
-import anyio
 import anyio.to_thread
 
 from fbench.engine.events import (
@@ -29,6 +29,7 @@ from fbench.engine.records.reading import StartedRun
 from fbench.engine.records.redaction import redactor
 from fbench.engine.records.transcript import Transcript, utc_now
 from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
+from fbench.engine.threads import run_to_its_end
 from fbench.tasks.loading import dump_manifest
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ class RunRecord:
         self.transcript.close()
         self.ledger.close()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, manifest = self.plan, self.plan.manifest
-        write_atomically(self.folder.snapshot, dump_manifest(manifest))
+        await anyio.to_thread.run_sync(write_atomically, self.folder.snapshot, dump_manifest(manifest))
         self.transcript.write("run_started", **asdict(self.started_run()))
         if plan.price is not None:
             self.rates_used(plan.price)
@@ -192,8 +193,7 @@ class RunRecord:
         result = self._result(budget)
         try:
             self.transcript.write("run_finished", status=result.status, score=result.score)
-            with anyio.CancelScope(shield=True):  # in a thread: a busy disk takes its time
-                await anyio.to_thread.run_sync(self.folder.write_result, result)
+            await run_to_its_end(partial(self.folder.write_result, result))
         except OSError as error:
             self.fail("host_io", f"the result cannot be written into {self.folder.path}: {error}; make room there")
             result = self._result(budget)

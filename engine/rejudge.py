@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from fbench.engine.budgets import Budget, BudgetLimits
@@ -123,7 +124,7 @@ async def rejudge_run(rejudge: RejudgePlan, traffic: "Traffic", record: "Rejudge
     plan = rejudge.plan
     budget = Budget(BudgetLimits())
     try:
-        record.start()
+        await record.start()
         if plan.manifest.grader.sandbox == "same":
             record.warn("`grader.sandbox: same` keeps the agent's home and temporary folder, which are not stored")
         async with open_scratch(record.folder.run_id) as scratch:
@@ -152,10 +153,10 @@ class RejudgeRecord(RunRecord):
         folder.mkdir(parents=True)
         super().__init__(rejudge.plan, watch, RunFolder(folder))
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, before = self.plan, self._rejudge.before
-        write_atomically(self.folder.snapshot, dump_manifest(plan.manifest))
+        await anyio.to_thread.run_sync(write_atomically, self.folder.snapshot, dump_manifest(plan.manifest))
         self.transcript.write("rejudge_started", run_id=before.run_id, task_hash=plan.task.task_hash)
         self.watch(RunStarted(before.run_id, before.task_id, before.model, plan.sandbox, self.folder.path, {}))
         for message in plan.warnings:

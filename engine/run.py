@@ -71,7 +71,7 @@ async def run_task(
     """Run one plan to its result, whatever happens. A cancelled caller leaves a `cancelled` result behind."""
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
     try:
-        record.start()
+        await record.start()
         record.enter("preparing")
         await index.run_started(record.started_run(), record.folder.path)
         async with open_scratch(record.folder.run_id) as scratch:

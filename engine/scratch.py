@@ -13,6 +13,7 @@ from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import Owner, owner_identity
 from fbench.engine.records.copying import LeftOut, remove_tree
+from fbench.engine.threads import run_to_its_end
 
 OWNER_FILE = "owner"
 UNMARKED = ".owner-"
@@ -34,7 +35,7 @@ async def open_scratch(run_id: str) -> AsyncIterator[Path]:
     Raises:
         UsageError: the temporary folder cannot be used safely.
     """
-    folder = make_scratch_folder(run_id)
+    folder = await run_to_its_end(lambda: make_scratch_folder(run_id))
     try:
         yield folder
     finally:

@@ -68,8 +68,8 @@ class SuiteView:
         stream: TextIO | None = None,
         quiet: bool = False,
     ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._is_lost = quiet or self._stream is None  # None: started with stderr closed
+        self._stream: TextIO = stream or sys.stderr
+        self._is_lost = quiet or not self._stream  # None: started with stderr closed
         self._is_live = not self._is_lost and can_redraw(self._stream)
         self._colour = self._is_live and not os.environ.get("NO_COLOR")
         self._planned = planned

@@ -215,11 +215,11 @@ def _cells(
         override = manifest.overrides.get(task.manifest.id, Override())
         attempts = request.attempts or override.attempts or manifest.attempts or 1
         seeds = (request.options.get("seed"), override.model.seed, manifest.model.seed, task.manifest.model.seed)
-        first = next((seed for seed in seeds if seed is not None), None)
+        first: Any = next((seed for seed in seeds if seed is not None), None)
         for model in models:
             for attempt in range(1, attempts + 1):
                 # A repeat under the same seed would be the same draw again.
-                seed = None if first in {None, "none"} else int(first) + attempt - 1
+                seed = None if first is None or first == "none" else int(first) + attempt - 1
                 yield Cell(position=position, task_id=task.manifest.id, model=model, attempt=attempt, seed=seed)
                 position += 1
 

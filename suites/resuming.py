@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fbench.engine.errors import UsageError
 from fbench.engine.records.transcript import utc_now
-from fbench.suites.plan import PlannedTask, SuitePlan
+from fbench.suites.plan import PlannedTask, SuitePlan, digest_of
 from fbench.suites.planning import digest_file
 from fbench.tasks.errors import TaskError
 from fbench.tasks.hashing import hash_task
@@ -48,7 +48,9 @@ def accept_changes(plan: SuitePlan) -> SuitePlan:
     """
     tasks = tuple(_as_it_is_now(task) for task in plan.tasks)
     files = {path: digest for path in plan.files if (digest := digest_file(Path(path))) is not None}
-    return plan.model_copy(update={"tasks": tasks, "files": files})
+    # Parts that have taken the same changes are parts of one suite again.
+    digest = digest_of([plan.settings_digest, [task.task_hash for task in tasks], sorted(files.values())])
+    return plan.model_copy(update={"tasks": tasks, "files": files, "settings_digest": digest})
 
 
 def with_cap(plan: SuitePlan, cap: object) -> SuitePlan:

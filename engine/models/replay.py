@@ -1,7 +1,8 @@
 """Recorded traffic played again: each request is answered as the recording has it, with no network, key or waiting.
 
 Several recorded runs may have asked the same. A replayed run then follows one of them, so that its answers come from
-one conversation: one that no other follows, of the same attempt number if there is one, else the first in the file.
+one conversation: one that no other follows, of the same attempt number and not cut off if there is one, else the first
+in the file.
 """
 
 from collections import defaultdict
@@ -73,9 +74,10 @@ class Recording:
         if not left:
             return None
 
-        def distance(entry: Entry) -> tuple[bool, bool, bool]:
+        def distance(entry: Entry) -> tuple[bool, bool, bool, bool]:
             run_id = entry.line.run_id
-            return run_id != following, run_id in self._followed, entry.line.attempt != attempt
+            is_cut_off = self.runs[run_id].end is None
+            return run_id != following, run_id in self._followed, entry.line.attempt != attempt, is_cut_off
 
         chosen = min(left, key=distance)
         chosen.is_played = True

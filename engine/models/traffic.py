@@ -85,16 +85,23 @@ class Traffic:
         ids = Canonicaliser(model.name, record.folder.run_id, record.redact)
         recording = RecordingModel(model, self._recorder, ids, conversation, self._plan.options.attempt)
         gave_up: str | None = None
+        is_whole = False  # one that is cancelled is cut off, and does not end in the recording either
         try:
             yield recording
-        except ModelUnavailable as error:
-            gave_up = str(error)
+            is_whole = True
+        except Exception as error:
+            is_whole, gave_up = True, str(error) if isinstance(error, ModelUnavailable) else None
             raise
         finally:
-            try:
-                recording.end(gave_up)
-            except OSError as unwritten:
-                log.warning("recording.cut_off", run_id=record.folder.run_id, error=str(unwritten))
+            if is_whole:
+                _record_end(recording, gave_up, record.folder.run_id)
+
+
+def _record_end(recording: RecordingModel, gave_up: str | None, run_id: str) -> None:
+    try:
+        recording.end(gave_up)
+    except OSError as unwritten:
+        log.warning("recording.cut_off", run_id=run_id, error=str(unwritten))
 
 
 @asynccontextmanager

@@ -53,6 +53,7 @@ def run(
 
     from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415
     from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
+    from fbench.engine.models.recording import open_recorder  # noqa: PLC0415
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415
     from fbench.suites.attempts import assess  # noqa: PLC0415
     from fbench.suites.lock import hold_suite_run  # noqa: PLC0415
@@ -77,6 +78,9 @@ def run(
     if dry_run:
         _show(prepared, runs_dir, as_json=as_json)
         return
+    if "record" in options:
+        with open_recorder(options["record"]):  # one that cannot be written is told before anything is spent
+            pass
     execution = Execution(concurrency, retry_errors, fail_under, junit, as_json, quiet)
     with hold_suite_run(runs_dir / prepared.plan.suite_run_id):
         write_plan(runs_dir, prepared.plan)

@@ -140,7 +140,7 @@ async def test_the_rates_of_a_second_model_are_stored_once_too(make_task: "MakeT
     plan = await make_plan(RunOptions.model_validate(options), {})
     judge = load_prices().models["anthropic/claude-opus-5"]
     with RunRecord(plan, lambda _: None) as record:
-        record.start()
+        await record.start()
         for _ in range(3):
             record.rates_used(judge)
     assert [event["model"] for event in rates_events(record.folder.path)] == [

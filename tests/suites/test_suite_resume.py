@@ -138,6 +138,41 @@ def test_a_suite_that_is_killed_again_and_again_ends_with_one_verdict_for_each_r
     assert len(run_folders(workshop.runs_dir)) == len(folders)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_recording_of_an_interrupted_suite_replays_the_runs_that_reached_a_verdict(
+    workshop: "Workshop", loopback: "LoopbackServer", monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-suite-0123456789")
+    for name in ("one", "two"):
+        workshop.task(name)
+
+    def answer(exchange: Any) -> Any:
+        """Never the same twice; the second answer of a run takes its time."""
+        has_worked = any(message["role"] == "tool" for message in exchange.request.json["messages"])
+        count = len(loopback.requests)
+        command = f"echo {count}; " + ("echo done > done.txt" if count % 3 else "true")
+        call = loopback.call("bash", {"command": command})
+        behave = loopback.submit() if has_worked else loopback.say(f"Answer {count}.", tool_calls=[call])
+        return (loopback.silence(0.5, behave) if has_worked else behave)(exchange)
+
+    loopback.always(answer)
+    model = ["--model", "openai/nobody-knows", "--base-url", loopback.url]
+    path, file = workshop.suite(attempts=3), workshop.root / "traffic.jsonl"
+    with started(workshop, "run", path, "--concurrency", 3, "--record", file, *model) as process:
+        process.until(lambda: finished_in(workshop) >= 1)
+        process.until(lambda: file.read_bytes().count(b'"type":"attempt"') >= 2 * finished_in(workshop) + 2)
+        process.end(number)
+    (suite_run_id,) = suite_runs_in(workshop.runs_dir)
+    recorded = workshop.fbench("resume", suite_run_id)
+    replayed = workshop.fbench("run", path, "--replay", file, *model)
+
+    def facts(document: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return [(run["task"], run["attempt"], run["status"], run["passed"]) for run in document["runs"]]
+
+    assert facts(replayed) == facts(recorded)
+    assert {run["status"] for run in recorded["runs"]} == {"completed"}
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_suite_reports_and_its_cancelled_runs_are_owed(
     workshop: "Workshop", number: signal.Signals, code: int

@@ -18,6 +18,7 @@ from fbench.engine.models.replay import load_recording
 from fbench.engine.records.reading import run_folders
 from fbench.engine.records.rebuild import rebuild_index
 from fbench.suites import fan_out
+from fbench.suites.commands.suite import suite as suite_command
 from fbench.suites.fan_out import interleave
 from fbench.suites.loading import load_suite_outcome
 from fbench.suites.plan import Cell, read_plan
@@ -70,6 +71,29 @@ def test_the_readable_summary_names_every_run(workshop: "Workshop") -> None:
     assert "[2/2]" in done.stderr
     quiet = workshop.invoke("run", workshop.suite(models=["fake/oracle"]), "--quiet", "--fail-under", "1")
     assert (quiet.exit_code, quiet.stderr) == (0, "")
+
+
+def test_junit_goes_to_the_file_that_was_named(workshop: "Workshop") -> None:
+    workshop.task("one")
+    file = workshop.root / "results.xml"
+    found = workshop.fbench("run", workshop.suite(models=["fake/oracle", "fake/nop"]), "--junit", file)
+    assert str(file) in found["artifacts"].values()
+    assert file.read_text(encoding="utf-8").count("<testcase ") == 2
+
+
+def test_the_shipped_suites_are_listed_with_their_tasks() -> None:
+    done = CliRunner().invoke(suite_command, ["list", "--json"])
+    assert {row["suite"] for row in json.loads(done.stdout)["suites"]} == {"m2_core", "mle_full", "smoke"}
+    assert (
+        "pandas_transform, sklearn_classifier, postgres_migration" in CliRunner().invoke(suite_command, ["list"]).stdout
+    )
+
+
+def test_a_recording_that_cannot_be_written_is_told_before_anything_runs(workshop: "Workshop") -> None:
+    workshop.task("one")
+    done = workshop.invoke("run", workshop.suite(models=["fake/nop"]), "--record", workshop.root / "no" / "file.jsonl")
+    assert isinstance(done.exception, UsageError)
+    assert not workshop.runs_dir.exists()
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(workshop: "Workshop", served: list[str], loopback: Any) -> None:
