@@ -3,6 +3,7 @@
 import itertools
 import random
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ async def test_every_order_is_that_of_sorting_by_hand(runs_dir: Path) -> None:
 
 async def test_every_filter_holds_in_every_order(runs_dir: Path) -> None:
     rows = await query_runs(runs_dir)
-    holds = {
+    holds: dict[str, Callable[[Any], bool]] = {
         "task": lambda row: row.task_id == "t1",
         "model": lambda row: row.model == "m/1",
         "suite": lambda row: "nightly" in (row.suite_run_id or ""),
