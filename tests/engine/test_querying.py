@@ -3,10 +3,9 @@
 import itertools
 import random
 import sqlite3
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +13,9 @@ from fbench.engine.records.index import finished_statements, open_index, query_r
 from fbench.engine.records.index_schema import INDEX, IndexedRun, connect
 from fbench.engine.records.querying import SORTS, RunQuery, Sort, parse_since
 from fbench.engine.results import ErrorInfo, RunResult, TokenCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VALUES = {
     "started": "started_at",
