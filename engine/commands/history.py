@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fbench.engine.commands.options import json_option, runs_dir_option
+
+if TYPE_CHECKING:
+    from fbench.engine.records.querying import Sort
 
 DEFAULT_LIMIT = 50
 """Newest runs listed when `--limit` does not say otherwise: a screen or two."""
@@ -19,7 +22,17 @@ STATUSES = ("completed", "killed", "cancelled", "error", "running", "unfinished"
 @click.option("--model", help="Only runs of this model, like openai/gpt-4o.")
 @click.option("--suite", help="Only runs of this suite run's id, or of suites of this name.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only runs that ended so.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many, newest first [default: {DEFAULT_LIMIT}].")
+@click.option("--passed/--failed", "passed", default=None, help="Only judged runs with this verdict.")
+@click.option(
+    "--since", metavar="WHEN", help="Only runs started since a day, a time (UTC) or an age: 2026-05-13, 12h, 7d."
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["started", "score", "cost", "duration", "tokens"]),
+    help="Highest first; runs without the value come last [default: started].",
+)
+@click.option("--ascending", is_flag=True, help="Lowest or oldest first.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many [default: {DEFAULT_LIMIT}].")
 @runs_dir_option
 @json_option
 def runs(  # noqa: PLR0917 - one parameter an option; click names them
@@ -27,24 +40,41 @@ def runs(  # noqa: PLR0917 - one parameter an option; click names them
     model: str | None,
     suite: str | None,
     status: str | None,
+    passed: bool | None,
+    since: str | None,
+    sort: "Sort | None",
     limit: int | None,
     runs_dir: Path | None,
     *,
+    ascending: bool,
     as_json: bool,
 ) -> None:
-    """List runs from the index, newest first."""
+    """List runs from the index, newest first or by --sort."""
     import anyio  # noqa: PLC0415 - late, as all below: `fbench --help` stays cheap
 
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415
     from fbench.engine.records.index import query_runs  # noqa: PLC0415
     from fbench.engine.records.index_schema import IndexedRun  # noqa: PLC0415
+    from fbench.engine.records.querying import parse_since  # noqa: PLC0415
     from fbench.engine.records.showing import runs_table  # noqa: PLC0415
 
     folder = runs_dir or DEFAULT_RUNS_DIR
     wanted = limit or DEFAULT_LIMIT
+    earliest = None if since is None else parse_since(since)
 
     async def query() -> tuple[IndexedRun, ...]:
-        return await query_runs(folder, task=task, model=model, suite=suite, status=status, limit=wanted + 1)
+        return await query_runs(
+            folder,
+            task=task,
+            model=model,
+            suite=suite,
+            status=status,
+            passed=passed,
+            since=earliest,
+            sort=sort or "started",
+            ascending=ascending,
+            limit=wanted + 1,
+        )
 
     found = anyio.run(query)
     shown = found[:wanted]
@@ -61,15 +91,20 @@ def runs(  # noqa: PLR0917 - one parameter an option; click names them
     else:
         click.echo(f"no such runs in {folder}", err=True)
     if len(found) > wanted:
-        click.echo(f"the {wanted} newest of more; `--limit N` shows others", err=True)
+        click.echo(f"the first {wanted} of more; `--limit N` shows others", err=True)
 
 
 @click.command("show-run")
 @click.argument("run_id", metavar="ID")
+@click.option("--full", is_flag=True, help="Nothing shortened: all of each prompt, argument and output.")
 @runs_dir_option
 @json_option
-def show_run(run_id: str, runs_dir: Path | None, *, as_json: bool) -> None:
-    """Show one run. ID is a run's id, the beginning of just one id, or a run folder's path."""
+def show_run(run_id: str, runs_dir: Path | None, *, full: bool, as_json: bool) -> None:
+    """Show one run: the verdict, the checks, and the transcript turn by turn, as plain text for a pager.
+
+    ID is a run's id, the beginning of just one id, or a run folder's path. What is long is shortened in its middle but
+    for the model's own words; `--full` shows all, and `--json` has all anyway.
+    """
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415 - late: `fbench --help` stays cheap
     from fbench.engine.records.reading import (  # noqa: PLC0415
         TRANSCRIPT,
@@ -106,9 +141,9 @@ def show_run(run_id: str, runs_dir: Path | None, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(document, indent=2))
     elif result is not None:
-        click.echo(run_text(str(folder), result, events))
+        click.echo(run_text(str(folder), result, events, is_full=full))
     else:
-        click.echo(unfinished_text(str(folder), started, state, problem, events))
+        click.echo(unfinished_text(str(folder), started, state, problem, events, is_full=full))
 
 
 def _state(owner: str | None, *, is_finished: bool, is_damaged: bool) -> str:

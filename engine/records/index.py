@@ -20,6 +20,7 @@ from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import is_owner_alive, owner_identity
 from fbench.engine.records.index_schema import CLOSE_GRACE_S, INDEX, TABLES, IndexedRun, IndexOutdated, connect, explain
+from fbench.engine.records.querying import RunQuery, Sort
 from fbench.engine.records.reading import SUITE_RUN_ID, StartedRun, SuiteRecord, run_folders, time_of_id
 from fbench.engine.results import RunResult
 
@@ -193,10 +194,13 @@ async def query_runs(
     model: str | None = None,
     suite: str | None = None,
     status: str | None = None,
+    passed: bool | None = None,
+    since: str | None = None,
+    sort: Sort = "started",
+    ascending: bool = False,
     limit: int | None = None,
 ) -> tuple[IndexedRun, ...]:
-    """Rows of the index, newest first. `suite` is a suite run's id or a suite's name; a run whose process has died
-    counts as `unfinished`.
+    """Rows of the index, by RunQuery: newest first, or by `sort`. A run whose process has died counts as `unfinished`.
 
     Raises:
         IndexUnusable: the index cannot be read.
@@ -208,20 +212,18 @@ async def query_runs(
             msg = f"{runs_dir} holds runs but no index; `fbench index rebuild --runs-dir {runs_dir}` makes it"
             raise UsageError(msg)
         return ()
-    filters = {"task_id = ?": task, "model = ?": model}
-    wanted = [(sql, [value]) for sql, value in filters.items() if value is not None]
-    if suite is not None:
-        named = "select suite_run_id from suite_runs where suite = ?"
-        wanted.append((f"(suite_run_id = ? or suite_run_id in ({named}))", [suite, suite]))
-    is_told_by_owner = status in {"running", "unfinished"}
-    if is_told_by_owner:
-        wanted.append(("status in ('running', 'unfinished')", []))
-    elif status is not None:
-        wanted.append(("status = ?", [status]))
-    where = " where " + " and ".join(sql for sql, _ in wanted) if wanted else ""
-    cut = "" if limit is None or is_told_by_owner else f" limit {max(limit, 0)}"
-    sql = f"select * from runs{where} order by started_at desc, run_id desc{cut}"  # noqa: S608 - our own words only
-    values = [value for _, given in wanted for value in given]
+    query = RunQuery(
+        task=task,
+        model=model,
+        suite=suite,
+        status=status,
+        passed=passed,
+        since=since,
+        sort=sort,
+        ascending=ascending,
+        limit=limit,
+    )
+    sql, values = query.select()
     try:
         rows = await _select(path, sql, values)
     except IndexOutdated:
@@ -229,7 +231,7 @@ async def query_runs(
             pass
         rows = await _select(path, sql, values)
     found = [_with_owner_asked(_indexed(row)) for row in rows]
-    if is_told_by_owner:
+    if query.is_told_by_owner:
         found = [run for run in found if run.status == status][:limit]
     return tuple(found)
 

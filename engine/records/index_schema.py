@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 INDEX = "runs.sqlite"
-INDEX_SCHEMA_VERSION = 1
+INDEX_SCHEMA_VERSION = 2
+"""2 has other indexes than 1, the same rows."""
 
 CLOSE_GRACE_S = BUSY_S + 5.0
 """Closing waits for the statement under way, which may itself wait for the lock."""
@@ -91,11 +92,26 @@ TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 _CONSTRAINTS = {"check_results": ", primary key (run_id, position)"}
-_INDEXES = (
-    *(("runs", column) for column in ("task_id", "model", "suite_run_id", "status", "started_at")),
-    ("check_results", "check_id"),
-    ("suite_runs", "suite"),
+_FILTERS = ("task_id", "model", "suite_run_id", "status", "passed")
+_ORDERS = ("score", "cost_usd", "duration_s", "tokens_total")
+_TIME = ("started_at", "run_id")
+_INDEXES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "runs_by_time": ("runs", _TIME),
+        **{f"runs_of_{column}": ("runs", (column, *_TIME)) for column in _FILTERS},
+        **{f"runs_by_{column}": ("runs", (column, *_TIME, *_FILTERS)) for column in _ORDERS},
+        "check_results_check_id": ("check_results", ("check_id",)),
+        "suite_runs_suite": ("suite_runs", ("suite",)),
+    }
 )
+_DROPPED_INDEXES = ("runs_task_id", "runs_model", "runs_suite_run_id", "runs_status", "runs_started_at")
+"""Those of schema 1: their columns begin indexes above."""
+
+
+def wide_index(column: str) -> str:
+    """The index that orders runs by this column, if it is one of those that can be asked for, and holds all filters."""
+    assert column in _ORDERS
+    return f"runs_by_{column}"
 
 
 class IndexUnusable(UsageError):
@@ -230,8 +246,10 @@ async def _settle_schema(connection: "aiosqlite.Connection", path: Path, *, read
     if await _version(connection) < INDEX_SCHEMA_VERSION:
         for table, columns in TABLES.items():
             await _grow(connection, table, columns)
-        for table, column in _INDEXES:
-            await connection.execute(f"create index if not exists {table}_{column} on {table} ({column})")
+        for name in _DROPPED_INDEXES:
+            await connection.execute(f"drop index if exists {name}")
+        for name, (table, names) in _INDEXES.items():
+            await connection.execute(f"create index if not exists {name} on {table} ({', '.join(names)})")
         await connection.execute(f"pragma user_version = {INDEX_SCHEMA_VERSION}")
     await connection.execute("commit")
 

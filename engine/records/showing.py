@@ -3,12 +3,19 @@
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fbench.engine.records.index_schema import IndexedRun
 from fbench.engine.records.reading import StartedRun
 from fbench.engine.results import RunResult
+
+FOLD_HEAD, FOLD_TAIL = 20, 10
+"""Lines kept of a long text: a screen shows two of them."""
+
+FOLD_LINE_CHARS = 600
+
+Shorten = Callable[[str], str]
 
 _FACTS_LENGTH = 400
 _LOOK_AHEAD = 50
@@ -53,16 +60,22 @@ def runs_table(runs: Iterable[IndexedRun]) -> str:
     return table(rows)
 
 
-def run_text(folder: str, result: RunResult, events: Sequence[Mapping[str, Any]]) -> str:
-    """A finished run."""
+def run_text(folder: str, result: RunResult, events: Sequence[Mapping[str, Any]], *, is_full: bool) -> str:
+    """A finished run. Prompts, arguments and outputs are shortened, unless `is_full`; the model's words never are."""
     shown = [event for event in events if event.get("type") not in _TOLD_BY_RESULT]
-    return "\n".join([*_head(folder, result), *_checks(result), *_transcript(shown)])
+    return "\n".join([*_head(folder, result), *_checks(result), *_transcript(shown, _as_it_is if is_full else fold)])
 
 
 def unfinished_text(
-    folder: str, started: StartedRun, state: str, problem: str | None, events: Sequence[Mapping[str, Any]]
+    folder: str,
+    started: StartedRun,
+    state: str,
+    problem: str | None,
+    events: Sequence[Mapping[str, Any]],
+    *,
+    is_full: bool,
 ) -> str:
-    """A run without a readable result; `state` says why in a word, `problem` in a sentence."""
+    """A run without a readable result, as `run_text`; `state` says why in a word, `problem` in a sentence."""
     facts = [
         ("run", started.run_id),
         ("folder", folder),
@@ -73,7 +86,21 @@ def unfinished_text(
         ("status", f"{state}: {problem}" if problem else state),
         ("verdict", "none"),
     ]
-    return "\n".join([*_facts(facts), *_transcript(events)])
+    return "\n".join([*_facts(facts), *_transcript(events, _as_it_is if is_full else fold)])
+
+
+def fold(text: str) -> str:
+    """`text` with the middle of a long line, and the middle of many lines, left out and counted.
+
+    >>> print(fold("\\n".join(map(str, range(100)))).splitlines()[FOLD_HEAD])
+    [... 70 lines left out, --full shows them ...]
+    """
+    lines = text.split("\n")
+    left_out = len(lines) - FOLD_HEAD - FOLD_TAIL
+    if left_out > 1:
+        note = f"[... {left_out} lines left out, --full shows them ...]"
+        lines = [*lines[:FOLD_HEAD], note, *lines[-FOLD_TAIL:]]
+    return "\n".join(map(_fold_line, lines))
 
 
 def dollars(amount: float | None) -> str:
@@ -134,7 +161,18 @@ def _checks(result: RunResult) -> Iterator[str]:
     yield table(rows)
 
 
-def _transcript(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _fold_line(line: str) -> str:
+    if len(line) <= FOLD_LINE_CHARS:
+        return line
+    half = FOLD_LINE_CHARS // 2
+    return f"{line[:half]} [... {len(line) - 2 * half} characters left out ...] {line[-half:]}"
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _transcript(events: Sequence[Mapping[str, Any]], shorten: Shorten) -> Iterator[str]:
     turn: object = None
     yield ""
     yield "no transcript" if not events else "transcript"
@@ -142,17 +180,17 @@ def _transcript(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if (of_event := event.get("turn")) is not None and of_event != turn:
             turn = of_event
             yield f"\n== turn {clean(str(turn))}"
-        yield from _event(event, events[place + 1 : place + 1 + _LOOK_AHEAD])
+        yield from _event(event, events[place + 1 : place + 1 + _LOOK_AHEAD], shorten)
 
 
-def _event(event: Mapping[str, Any], following: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _event(event: Mapping[str, Any], following: Sequence[Mapping[str, Any]], shorten: Shorten) -> Iterator[str]:
     match event.get("type"):
         case "message":
-            yield from _message(event)
+            yield from _message(event, shorten)
         case "tool_started":
-            yield f"-- {_word(event, 'name')}({_arguments(event.get('arguments'))})"
+            yield f"-- {_word(event, 'name')}({shorten(_arguments(event.get('arguments')))})"
         case "tool_finished":
-            yield from _tool_finished(event, following)
+            yield from _tool_finished(event, following, shorten)
         case "unreadable":
             yield f"!! line {event.get('line')} of the transcript is damaged and left out"
         case kind:
@@ -161,20 +199,20 @@ def _event(event: Mapping[str, Any], following: Sequence[Mapping[str, Any]]) -> 
             yield f"** {clean(str(kind))}: {told[:_FACTS_LENGTH]}".rstrip(": ")
 
 
-def _message(event: Mapping[str, Any]) -> Iterator[str]:
+def _message(event: Mapping[str, Any], shorten: Shorten) -> Iterator[str]:
     role = _word(event, "role")
     yield f"[{role}]"
     if reasoning := _word(event, "reasoning"):
         yield _indented("(reasoning) " + reasoning)
     if content := _word(event, "content"):
-        yield _indented(content)
+        yield _indented(content if role == "assistant" else shorten(content))
     calls = event.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         if isinstance(call, Mapping):
-            yield f"  -> {_word(call, 'name')}({_arguments(call.get('arguments'))})"
+            yield f"  -> {_word(call, 'name')}({shorten(_arguments(call.get('arguments')))})"
 
 
-def _tool_finished(event: Mapping[str, Any], following: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _tool_finished(event: Mapping[str, Any], following: Sequence[Mapping[str, Any]], shorten: Shorten) -> Iterator[str]:
     facts = []
     if event.get("exit_code") is not None:
         facts.append(f"exit {event['exit_code']}")
@@ -187,7 +225,7 @@ def _tool_finished(event: Mapping[str, Any], following: Sequence[Mapping[str, An
     yield clean(f"   = {', '.join(facts) or 'done'}")
     output = _word(event, "output")
     if output.strip() and not _is_told_again(str(event.get("output")), following):
-        yield _indented(output)
+        yield _indented(shorten(output))
 
 
 def _is_told_again(output: str, following: Iterable[Mapping[str, Any]]) -> bool:

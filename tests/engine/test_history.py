@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fbench.engine.commands.history import runs, show_run
-from fbench.engine.errors import UnknownNameError
+from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.owner import owner_identity
 from fbench.engine.records.index import open_index
 from fbench.engine.records.reading import Unreadable, read_transcript
@@ -262,3 +262,49 @@ def test_a_table_lines_up_wide_characters_and_stays_on_its_lines() -> None:
 
 def test_clean_text_can_always_be_encoded() -> None:
     assert clean("a\ud800\x9b\r\nb\tc").encode() == b"a\\xd800\\x9b\nb\tc"
+
+
+def test_long_outputs_are_shortened_unless_full_is_asked_for(runs_dir: Path) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    events = [
+        *EVENTS[:4],
+        {**EVENTS[4], "output": "\n".join(lines)},
+        {"type": "message", "turn": 2, "role": "assistant", "content": "\n".join(f"word {n}" for n in range(100))},
+        {"type": "tool_started", "turn": 2, "name": "bash", "arguments": {"command": "x" * 5000}},
+    ]
+    name = "2026-05-16T20-40-21Z__hello__fake_nop__c222"
+    store(runs_dir, name, events, make_result(name))
+    short = invoke(show_run, name, "--runs-dir", runs_dir).stdout
+    assert "[... 70 lines left out, --full shows them ...]" in short
+    assert "line 19\n" in short
+    assert "line 20\n" not in short
+    assert "line 90\n" in short
+    assert "word 50\n" in short
+    assert "characters left out" in short
+    full = invoke(show_run, name, "--runs-dir", runs_dir, "--full").stdout
+    assert all(f"{line}\n" in full for line in lines)
+    assert "x" * 5000 in full
+    assert "left out" not in full
+    document = json.loads(invoke(show_run, name, "--runs-dir", runs_dir, "--json").stdout)
+    assert document["transcript"] == events
+
+
+def test_runs_are_sorted_and_filtered_as_asked(runs_dir: Path) -> None:
+    def ids(*arguments: str) -> list[str]:
+        document = json.loads(invoke(runs, "--runs-dir", runs_dir, "--json", *arguments).stdout)
+        return [run["run_id"] for run in document["runs"]]
+
+    assert ids("--passed") == [FIRST]
+    assert ids("--failed") == [SECOND]
+    assert ids("--since", "2026-05-14") == [SECOND]
+    assert ids("--since", "2026-05-14T01:00+02:00") == [SECOND]
+    assert ids("--since", "2026-05-15") == []
+    assert ids("--ascending") == [FIRST, SECOND]
+    assert ids("--sort", "score") == [FIRST, SECOND]
+    assert ids("--sort", "score", "--ascending", "--limit", "1") == [SECOND]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "", "7y", "2026-13-01", "99999999w"])
+def test_a_time_that_is_none_is_refused(runs_dir: Path, since: str) -> None:
+    with pytest.raises(UsageError, match="is no day, time or age"):
+        CliRunner().invoke(runs, ["--since", since, "--runs-dir", str(runs_dir)], catch_exceptions=False)

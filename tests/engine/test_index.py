@@ -174,8 +174,8 @@ async def test_filters_use_the_indexes(tmp_path: Path) -> None:
         await index.run_finished(make_result(), tmp_path / "run-1")
     for column in ("task_id", "model", "suite_run_id", "status"):
         plan = rows(tmp_path, f"explain query plan select * from runs where {column} = 'x'")
-        assert f"USING INDEX runs_{column}" in str(plan)
-    assert "runs_started_at" in str(rows(tmp_path, "explain query plan select * from runs order by started_at desc"))
+        assert f"USING INDEX runs_of_{column}" in str(plan)
+    assert "runs_by_time" in str(rows(tmp_path, "explain query plan select * from runs order by started_at desc"))
 
 
 async def test_the_index_uses_wal(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_the_difference_is_the_paired_t_test_of_task_means(outcome_of: OutcomeOf
     second: dict[str, list[float]] = {"a": [1, 1], "b": [0.5, 0], "c": [1, 1], "d": [1, 1], "e": [0, 0.75]}
     found = compared(outcome_of({"m/x": first, "m/y": second})).pairs[0].errors_left_out.score
     means = [[sum(runs) / 2 for runs in tasks.values()] for tasks in (second, first)]
-    expected: Any = stats.ttest_rel(*means)
+    expected: Any = stats.ttest_rel(means[0], means[1])
     assert found.difference == pytest.approx(0.2)
     assert (found.first, found.second) == pytest.approx((0.525, 0.725))
     assert found.p_value == pytest.approx(expected.pvalue)
