@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CommandRun = Callable[..., "subprocess.CompletedProcess[str]"]
 LEFTOVERS = re.compile(r"(^|/)__pycache__/|\.pyc$")
 FOLDERS = ("engine/", "judging/", "pricing/", "sandboxes/", "suites/", "tasks/")
-TASKS = ("hello_repo_fix", "pandas_transform", "postgres_migration", "sklearn_classifier")
+TASKS = ("hello_repo_fix", "pandas_transform", "postgres_migration", "rag_metrics", "sklearn_classifier")
 
 
 def _wanted(committed_files: tuple[str, ...]) -> set[str]:
