@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 CommandRun = Callable[..., "subprocess.CompletedProcess[str]"]
 LEFTOVERS = re.compile(r"(^|/)__pycache__/|\.pyc$")
 FOLDERS = ("engine/", "judging/", "pricing/", "sandboxes/", "suites/", "tasks/")
-TASKS = ("hello_repo_fix", "pandas_transform", "postgres_migration", "rag_metrics", "sklearn_classifier")
+TASKS = (
+    "corpus_search",
+    "hello_repo_fix",
+    "pandas_transform",
+    "postgres_migration",
+    "rag_metrics",
+    "sklearn_classifier",
+)
 
 
 def _wanted(committed_files: tuple[str, ...]) -> set[str]:

@@ -19,7 +19,9 @@ PRELOADED = (
     "concurrent.futures contextlib copy csv dataclasses datetime decimal difflib enum errno fnmatch fractions functools "
     "gc glob hashlib heapq inspect io itertools keyword linecache locale logging math numbers operator os.path pathlib "
     "pprint queue random re reprlib shutil signal statistics string struct sys tempfile textwrap threading time "
-    "tokenize traceback types typing unittest uuid warnings weakref encodings.ascii encodings.latin_1"
+    "timeit tokenize traceback types typing unicodedata unittest uuid warnings weakref zlib bz2 codeop graphlib gzip hmac html "
+    "numbers opcode pickle platform posixpath secrets select selectors stringprep subprocess sysconfig "
+    "concurrent.futures.thread encodings.ascii encodings.idna encodings.latin_1 encodings.utf_8_sig encodings.cp1252"
 ).split()
 MAX_OUTPUT_BYTES = 8_000_000
 
