@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 CommandRun = Callable[..., "subprocess.CompletedProcess[str]"]
 LEFTOVERS = re.compile(r"(^|/)__pycache__/|\.pyc$")
 FOLDERS = ("engine/", "judging/", "pricing/", "sandboxes/", "suites/", "tasks/")
-TASKS = (
-    "churn_leaks",
-    "hello_repo_fix",
-    "numpy_training_loop",
-    "pandas_transform",
-    "postgres_migration",
-    "sklearn_classifier",
-)
+TASKS = tuple(sorted(path.parent.name for path in Path(__file__).parents[2].glob("tasks/*/task.yaml")))
 
 
 def _wanted(committed_files: tuple[str, ...]) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fbench.engine.models.script import load_script
 from fbench.judging.compare_csv import compare_csv
 from fbench.tasks.manifest import Check, CommandExitZero, FilePresent, ReferenceOutput, TaskManifest
 from fbench.tasks.metric_checks import MetricCheck
@@ -74,6 +75,17 @@ class BuiltinTask:
         workspace = self.open_workspace(Path(exploit).stem)
         done = self.run(f'bash "$FBENCH_EXPLOITS/{Path(exploit).name}"', workspace)
         assert done.returncode == 0, done.stderr.decode()
+        return workspace
+
+    def play_lazy(self, name: str = "lazy") -> Path:
+        """A workspace after the commands of the task's `lazy.yaml`, a fake model that does the obvious, wrong thing."""
+        workspace = self.open_workspace(name)
+        script = load_script(self.folder / "lazy.yaml")
+        for call in (call for turn in script.turns for call in turn.tool_calls if call.name != "submit"):
+            assert call.name == "bash"
+            assert isinstance(call.arguments, dict)
+            done = self.run(call.arguments["command"], workspace)
+            assert done.returncode == 0, done.stderr.decode()
         return workspace
 
     def judge(self, workspace: Path) -> Judged:
