@@ -49,6 +49,7 @@ class Judges:
         caller_of: what makes its calls and writes the ledger.
         cap_usd: the purse of all of them; None has no end.
         what_next: told to a user whose judge failed.
+        redact: takes secrets out of what a judge says, for a hostile server may hand its key back.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Judges:
         caller_of: Callable[[JudgePlan, Model], ModelCaller],
         cap_usd: Decimal | None,
         what_next: str,
+        redact: Callable[[str], str],
     ) -> None:
         self._plans = plans
         self._model_of = model_of
         self._caller_of = caller_of
         self._cap_usd = cap_usd
         self._what_next = what_next
+        self._redact = redact
         self._spent_usd = Decimal(0)
 
     @contextmanager
@@ -97,6 +100,12 @@ class Judges:
     def paid(self, cost_usd: Decimal | None) -> None:
         """Count an answer."""
         self._spent_usd += cost_usd or 0
+
+    def redacted(self, reply: ModelReply) -> ModelReply:
+        """The reply as it may be stored."""
+        calls = tuple(replace(call, arguments=self._redact(call.arguments)) for call in reply.tool_calls)
+        answered = None if reply.model_answered is None else self._redact(reply.model_answered)
+        return replace(reply, content=self._redact(reply.content), tool_calls=calls, model_answered=answered)
 
     def give_up(self, plan: JudgePlan, error: RunError) -> NoReturn:
         """End the run as `error`, of the kind that the failure has."""
@@ -136,4 +145,4 @@ class OpenedJudge:
         except (ModelUnavailable, ModelRejected, ReplayMissing) as error:
             self._judges.give_up(self._plan, error)
         self._judges.paid(done.cost_usd)
-        return done.reply
+        return self._judges.redacted(done.reply)

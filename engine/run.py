@@ -163,6 +163,7 @@ class Run:
             caller_of=caller_of,
             cap_usd=plan.manifest.budget.judge_cost_usd,
             what_next=f"The work is kept: `fbench rejudge {run_id}` judges it again.",
+            redact=record.redact,
         )
 
     def _verdict_cache(self) -> Path | None:

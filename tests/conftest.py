@@ -2,8 +2,10 @@
 
 import importlib.util
 import logging
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,20 @@ def _own_logging() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagates
     logger.setLevel(level)
+
+
+@pytest.fixture
+def need_bubblewrap() -> Callable[[], None]:
+    """Ends the test as skipped where there is no bubblewrap, as failed where there must be one."""
+
+    def need() -> None:
+        if shutil.which("bwrap") is None:
+            trouble = "bubblewrap is not installed on this machine: `apt-get install bubblewrap`"
+            if os.environ.get("FBENCH_REQUIRE_BUBBLEWRAP") == "1":
+                pytest.fail(f"FBENCH_REQUIRE_BUBBLEWRAP=1 and {trouble}")
+            pytest.skip(f"NOT TESTED HERE: {trouble}")
+
+    return need
 
 
 @pytest.fixture

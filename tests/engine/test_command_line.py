@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -161,10 +160,13 @@ def test_a_lost_stderr_costs_the_progress_not_the_run(
 
 
 def test_a_disk_that_fills_up_ends_the_run_as_an_error_with_its_result(
-    make_task: "MakeTask", make_script: "MakeScript", environ: dict[str, str], tmp_path: Path
+    make_task: "MakeTask",
+    make_script: "MakeScript",
+    environ: dict[str, str],
+    tmp_path: Path,
+    need_bubblewrap: Callable[[], None],
 ) -> None:
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap, which makes a small disk here, is not installed on this machine")
+    need_bubblewrap()  # it makes a small disk here
     shout = {"tool_calls": [{"name": "bash", "arguments": {"command": "printf %15000s"}}]}
     model = make_script([shout], loop=True)
     (tmp_path / "runs").mkdir()

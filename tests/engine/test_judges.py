@@ -267,6 +267,23 @@ async def test_an_agent_and_a_judge_at_one_endpoint_share_its_limiter_and_the_pu
     assert float(purse.spent_usd) == pytest.approx(result.cost_usd + result.judge_cost_usd)
 
 
+async def test_a_judges_key_is_in_no_byte_that_a_run_leaves(
+    essay: Callable[..., Path], run_local: "RunLocal", loopback: "LoopbackServer", tmp_path: Path
+) -> None:
+    criteria = {name: {"reason": f"the key is {KEY}", "score": 1} for name in ("right", "short")}
+    call = loopback.call("submit_verdict", {"criteria": criteria})
+    loopback.plan(
+        loopback.error(500, f"bad key {KEY}"),
+        loopback.say(f"no: {KEY}"),
+        loopback.say(None, tool_calls=[call], model=KEY),
+    )
+    result, _ = await run_local(essay(), "fake/oracle", **judged_by(loopback))
+    assert result.score == 1
+    left = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert any(path.name == "quality.json" for path in left)
+    assert [path.name for path in left if KEY.encode() in path.read_bytes()] == []
+
+
 async def test_a_gate_that_closes_asks_no_judge(
     essay: Callable[..., Path], run_local: "RunLocal", loopback: "LoopbackServer"
 ) -> None:

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +74,14 @@ def plan_work(server: "LoopbackServer", command: str = WORK) -> None:
 
 @pytest.mark.parametrize("sandbox", ["local", "bubblewrap"])
 async def test_a_replay_without_server_and_key_equals_the_recorded_run(
-    sandbox: str, runs: Runs, loopback: "LoopbackServer", monkeypatch: pytest.MonkeyPatch
+    sandbox: str,
+    runs: Runs,
+    loopback: "LoopbackServer",
+    monkeypatch: pytest.MonkeyPatch,
+    need_bubblewrap: Callable[[], None],
 ) -> None:
-    if sandbox == "bubblewrap" and shutil.which("bwrap") is None:
-        assert os.environ.get("FBENCH_REQUIRE_BUBBLEWRAP") != "1"
-        pytest.skip("bubblewrap is not installed on this machine")
+    if sandbox == "bubblewrap":
+        need_bubblewrap()
     plan_work(loopback)
     recorded, first = await runs.record(sandbox=sandbox)
     asked = len(loopback.requests)

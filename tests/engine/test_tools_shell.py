@@ -1,6 +1,5 @@
 """bash and python in real sandboxes: what lasts from call to call, and what is told to the model."""
 
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -35,9 +34,11 @@ class Shell:
 
 
 @pytest.fixture(params=sorted(KINDS))
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Shell]]:
-    if request.param == "bubblewrap" and shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed on this machine")
+def opened(
+    request: pytest.FixtureRequest, tmp_path: Path, need_bubblewrap: Callable[[], None]
+) -> Callable[..., AbstractAsyncContextManager[Shell]]:
+    if request.param == "bubblewrap":
+        need_bubblewrap()
     for name in ("workspace", "scratch", "baseline"):
         (tmp_path / name).mkdir()
 

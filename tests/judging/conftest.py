@@ -1,7 +1,6 @@
 """A task, a final workspace and a way to judge it with real sandboxes."""
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,18 +105,17 @@ def bench(tmp_path: Path) -> Bench:
 
 
 @pytest.fixture(params=["local", "bubblewrap"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def either(request: pytest.FixtureRequest, tmp_path: Path, need_bubblewrap: Callable[[], None]) -> Bench:
     """Judging with sandboxes of both kinds, one test each."""
-    if request.param == "bubblewrap" and shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed on this machine: `apt-get install bubblewrap`")
+    if request.param == "bubblewrap":
+        need_bubblewrap()
     return make_bench(tmp_path, sandbox_opener(request.param))
 
 
 @pytest.fixture
-def walled(tmp_path: Path) -> Bench:
+def walled(tmp_path: Path, need_bubblewrap: Callable[[], None]) -> Bench:
     """Judging with sandboxes of the kind `bubblewrap`."""
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed on this machine: `apt-get install bubblewrap`")
+    need_bubblewrap()
     return make_bench(tmp_path, sandbox_opener("bubblewrap"))
 
 
