@@ -24,7 +24,8 @@ async def forecast(prepared: "PreparedSuite", runs_dir: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for cell in plan.cells:
         run = prepared.runs[cell.task_id, cell.model]
-        expected = 0.0 if run.is_free else means.get((cell.task_id, cell.model))
+        costs_nothing = run.is_free and all(judge.is_free for judge in run.judges.values())
+        expected = 0.0 if costs_nothing else means.get((cell.task_id, cell.model))
         worst = worst_case_usd(run)
         rows.append(
             {
@@ -67,8 +68,9 @@ def images_of(run: "RunPlan") -> list[str]:
 
 def worst_case_usd(run: "RunPlan") -> Decimal | None:
     """The most a run can cost by its caps: on dollars, or on tokens at the dearest rate; None without such a cap."""
-    if run.is_free:
-        return Decimal(0)
+    judges_usd = _judges_worst_case_usd(run)
+    if run.is_free or judges_usd is None:
+        return judges_usd
     budget = run.manifest.budget
     bounds = [budget.cost_usd] if budget.cost_usd is not None and run.price is not None else []
     if budget.tokens is not None and run.price is not None:
@@ -80,11 +82,15 @@ def worst_case_usd(run: "RunPlan") -> Decimal | None:
             if rate is not None
         ]
         bounds.append(budget.tokens * max(rates) / _MILLION)
-    if not bounds:
-        return None
-    if any(check.type == "llm_rubric" for check in run.manifest.grader.checks):
-        return None if budget.judge_cost_usd is None else min(bounds) + budget.judge_cost_usd
-    return min(bounds)
+    return min(bounds) + judges_usd if bounds else None
+
+
+def _judges_worst_case_usd(run: "RunPlan") -> Decimal | None:
+    """The most that the judges of a run can cost: their purse, which only those with a price keep to."""
+    paid = [judge for judge in run.judges.values() if not judge.is_free]
+    if not paid:
+        return Decimal(0)
+    return run.manifest.budget.judge_cost_usd if all(judge.has_cost for judge in paid) else None
 
 
 def words_of(document: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """From a suite's manifest and the command line to a plan; whatever is wrong is found here, before anything is spent."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
@@ -39,7 +39,7 @@ _FILE_OPTIONS = ("config", "prices", "record", "replay")
 _WRITTEN = frozenset({"record", "replay"})
 """Options whose files say nothing about the settings: one is written, the other may lie elsewhere for each part."""
 
-_OF_A_CELL = {"task", "model", "attempt", "suite_run_id", "runs_dir", "api_key"}
+_OF_A_CELL = {"task", "model", "attempt", "suite_run_id", "runs_dir", "api_key", "judge_api_key"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +140,15 @@ async def check_runs(
 
 
 async def _try_to_open(run: RunPlan, opened: set[tuple[str, ...]]) -> None:
-    """Open and close a run's model: a missing key or a broken script is found, and nothing is sent. A server's model
+    """Open and close a run's models: a missing key or a broken script is found, and nothing is sent. A server's model
     is opened once; what a fake plays may depend on the task."""
-    name = run.model.full_name
-    key = (name, run.manifest.id) if run.is_free else (name, run.model.base_url or "")
-    if key not in opened:
-        opened.add(key)
-        async with open_model(run.model):
-            pass
+    agent = (run.model, run.is_free)
+    for spec, is_free in (agent, *((judge.spec, judge.is_free) for judge in run.judges.values())):
+        key = (spec.full_name, run.manifest.id if is_free else spec.base_url or "")
+        if key not in opened:
+            opened.add(key)
+            async with open_model(spec):
+                pass
 
 
 def _options_of(manifest: SuiteManifest, task_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,12 +164,13 @@ def _options_of(manifest: SuiteManifest, task_id: str, given: Mapping[str, Any])
     for name in _FILE_OPTIONS:
         if options.get(name) is not None:
             options[name] = Path(options[name]).absolute()
-    if secrets_in(options.get("base_url")):
-        msg = (
-            "--base-url holds a password, and a suite's plan is stored: say it in OPENAI_BASE_URL, or name the server "
-            "in fbench.toml and take the password from a variable"
-        )
-        raise UsageError(msg)
+    for name in ("base_url", "judge_base_url"):
+        if secrets_in(options.get(name)):
+            msg = (
+                f"--{name.replace('_', '-')} holds a password, and a suite's plan is stored: name the server in "
+                f"fbench.toml and take the password from a variable, or say it in OPENAI_BASE_URL"
+            )
+            raise UsageError(msg)
     try:
         checked = RunOptions.model_validate({**options, "task": task_id, "model": "fake/nop"})
     except ValidationError as error:
@@ -234,10 +236,10 @@ def _part(plan: SuitePlan, shard: str) -> SuitePlan:
     return plan.model_copy(update={"cells": cells, "shard": f"{part}/{count}"})
 
 
-def _files_of(suite: LoadedSuite, models: Sequence[str], options: Iterable[Mapping[str, Any]]) -> list[Path]:
+def _files_of(suite: LoadedSuite, models: Sequence[str], options: Collection[Mapping[str, Any]]) -> list[Path]:
     """The files that the settings are made of: the suite's, price files, fbench.toml, scripts of fakes."""
     named = {Path(task[name]) for task in options for name in _FILE_OPTIONS if name not in _WRITTEN and name in task}
-    for model in models:
+    for model in (*models, *(task["judge_model"] for task in options if "judge_model" in task)):
         provider, name = split_model_name(model)
         if provider == "fake" and ":" in name:
             named.add(Path(name.partition(":")[2]).absolute())

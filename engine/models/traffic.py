@@ -43,6 +43,7 @@ class Traffic:
         self._models = models
         self._recording = recording
         self._recorder = recorder
+        self._ends: list[tuple[RecordingModel, str | None]] = []
 
     @property
     def is_replayed(self) -> bool:
@@ -85,23 +86,21 @@ class Traffic:
         ids = Canonicaliser(model.name, record.folder.run_id, record.redact)
         recording = RecordingModel(model, self._recorder, ids, conversation, self._plan.options.attempt)
         gave_up: str | None = None
-        is_whole = False  # one that is cancelled is cut off, and does not end in the recording either
         try:
             yield recording
-            is_whole = True
-        except Exception as error:
-            is_whole, gave_up = True, str(error) if isinstance(error, ModelUnavailable) else None
+        except ModelUnavailable as error:
+            gave_up = str(error)
             raise
         finally:
-            if is_whole:
-                _record_end(recording, gave_up, record.folder.run_id)
+            self._ends.append((recording, gave_up))
 
-
-def _record_end(recording: RecordingModel, gave_up: str | None, run_id: str) -> None:
-    try:
-        recording.end(gave_up)
-    except OSError as unwritten:
-        log.warning("recording.cut_off", run_id=run_id, error=str(unwritten))
+    def record_ends(self) -> None:
+        """Say in the recording that the run's conversations are whole. One that is cut off has no end there either."""
+        for recording, gave_up in self._ends:
+            try:
+                recording.end(gave_up)
+            except OSError as unwritten:
+                log.warning("recording.cut_off", error=str(unwritten))
 
 
 @asynccontextmanager
@@ -119,4 +118,6 @@ async def open_traffic(plan: "RunPlan", recording: Recording | None) -> AsyncIte
             models = {_AGENT: await stack.enter_async_context(open_model(plan.model))}
             for check_id, judge in plan.judges.items():
                 models[check_id] = await stack.enter_async_context(open_model(judge.spec))
-            yield Traffic(plan, models, None, recorder)
+            traffic = Traffic(plan, models, None, recorder)
+            yield traffic
+            traffic.record_ends()  # not where the run was cancelled
