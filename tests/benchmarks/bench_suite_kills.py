@@ -34,8 +34,10 @@ KILLS = int(os.environ.get("FBENCH_BENCH_KILLS", "50"))
 SEED = os.environ.get("FBENCH_BENCH_SEED", "1")
 RUNS = 40
 CONCURRENCY = 4
-LIVES_S = (0.5, 8.0)
-"""From before the process has read its plan to several runs later."""
+AT_WORK = 0.8
+"""The share of kills that come once the process has begun a run; the others come at any moment before or after."""
+LIFE_S = 4.0
+"""The longest life: of those at work since their first run began, of the others since their start."""
 CALL_USD = Decimal("0.025")
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
 
@@ -69,6 +71,11 @@ class Suite:
             if result.status in {"completed", "killed"}:
                 found[result.run_id] = (result.task_id, result.model, result.attempt)
         return found
+
+    def wait_for_a_run(self, process: "subprocess.Popen[bytes]", before: int) -> None:
+        """Wait until it has begun a run, or ended."""
+        while process.poll() is None and len(run_folders(self.runs_dir)) <= before:
+            time.sleep(0.02)
 
     def processes(self) -> list[str]:
         """Command lines that name the suite's folder."""
@@ -109,7 +116,8 @@ def test_kills_at_random_moments(
         (root / "suite.yaml").write_text(yaml.safe_dump({"id": "kills", "tasks": [f"{tmp_path}/tasks/*"]}))
         _one_suite(Suite(root, arguments), dice, tally, loopback)
     minutes = (time.monotonic() - began) / 60
-    say(f"{tally['kills']} kills of {tally['suites']} suite runs of {RUNS} runs ({sandbox}), {minutes:.1f} min")
+    say(f"{tally['kills']} kills in {tally['suites']} suite runs of {RUNS} runs ({sandbox}), {minutes:.1f} min")
+    say(f"{tally['at work']} kills came while runs were under way")
     say(f"{tally['runs']} runs with one final verdict each, {tally['unfinished']} unfinished folders kept")
     cut_off = tally["answers"] - tally["lines"]
     say(f"{tally['answers']} answers served, {cut_off} of them in no ledger: the process died before they came")
@@ -120,16 +128,22 @@ def _one_suite(suite: Suite, dice: random.Random, tally: Counter[str], loopback:
     served_before = len(loopback._state.usages)
     kills = 0
     while True:
-        done_before = suite.final()
+        done_before, folders_before = suite.final(), run_folders(suite.runs_dir)
         process = suite.start()
-        is_last = tally["kills"] >= KILLS
         try:
-            stdout, stderr = process.communicate(timeout=300 if is_last else dice.uniform(*LIVES_S))
+            if tally["kills"] >= KILLS:
+                left_s = 500.0
+            else:
+                left_s = dice.uniform(0, LIFE_S)
+                if dice.random() < AT_WORK:
+                    suite.wait_for_a_run(process, len(folders_before))
+            stdout, stderr = process.communicate(timeout=left_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
             kills += 1
             tally["kills"] += 1
+            tally["at work"] += len(run_folders(suite.runs_dir)) > len(folders_before)
             time.sleep(0.5)  # the kernel ends what died with it
             assert suite.processes() == [], "processes outlive the kill"
             assert done_before.items() <= suite.final().items()
