@@ -19,12 +19,14 @@ CommandRun = Callable[..., "subprocess.CompletedProcess[str]"]
 LEFTOVERS = re.compile(r"(^|/)__pycache__/|\.pyc$")
 FOLDERS = ("engine/", "judging/", "pricing/", "sandboxes/", "suites/", "tasks/")
 TASKS = (
+    "ab_test",
     "corpus_search",
     "hello_repo_fix",
     "pandas_transform",
     "postgres_migration",
     "rag_metrics",
     "sklearn_classifier",
+    "support_thread",
 )
 
 
