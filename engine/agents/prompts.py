@@ -12,7 +12,7 @@ be there when you finish. There is nobody to ask: look around, decide, and check
 """
 
 _NATIVE = """\
-Work by calling tools. When the task is done, call the tool `submit`; the run ends there.
+Work by calling tools. When the task is done, call the tool `submit`; {after_submit}.
 """
 
 _JSON_TEXT = """\
@@ -21,22 +21,29 @@ Work by calling one tool in each reply. A call is one JSON object in your reply:
 {{"tool": "NAME", "arguments": {{...}}}}
 
 You may think aloud before it. You get the tool's output as the next message. Strings in the object are JSON strings:
-a newline is written \\n, a quote \\". When the task is done, reply with {{"tool": "submit"}}; the run ends there.
+a newline is written \\n, a quote \\". When the task is done, reply with {{"tool": "submit"}}; {after_submit}.
 
 Tools, with the JSON Schema of their arguments:
 
 {tools}
 """
 
+_ENDS = "the run ends there"
+_GOES_ON = "the user looks at it then, and may write again"
+
 
 def opening(session: Session, *, json_text: bool) -> tuple[Message, Message]:
     """The system and the first user message. `agent.system_text` replaces the general part; how calls are written
     in json_text stays, since the server knows nothing of it."""
     system = session.manifest.agent.system_text
+    after_submit = _GOES_ON if session.manifest.agent.turns else _ENDS
     if system is None:
-        system = _SYSTEM.format(workspace=session.workspace) + ("" if json_text else _NATIVE)
+        system = _SYSTEM.format(workspace=session.workspace) + (
+            "" if json_text else _NATIVE.format(after_submit=after_submit)
+        )
     if json_text:
-        system = f"{system.rstrip()}\n\n{_JSON_TEXT.format(tools=_list_tools(session.schemas))}"
+        tools = _list_tools(session.schemas)
+        system = f"{system.rstrip()}\n\n{_JSON_TEXT.format(tools=tools, after_submit=after_submit)}"
     return Message("system", system), Message("user", session.prompt)
 
 

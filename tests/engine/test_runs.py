@@ -205,6 +205,23 @@ async def test_further_user_messages_come_after_each_submit(
     assert users == ["first", "second", "third"]
 
 
+@pytest.mark.parametrize("style", ["native", "json_text"])
+@pytest.mark.parametrize(("model", "passed", "tool_calls"), [("fake/nop", False, 0), ("fake/oracle", True, 1)])
+async def test_nop_and_oracle_submit_until_the_user_has_said_everything(
+    make_task: "MakeTask", run_local: "RunLocal", style: str, model: str, passed: bool, tool_calls: int
+) -> None:
+    task = make_task(agent={"prompt_text": "first", "turns": ["second", "third"]}, tools={"style": style})
+    result, folder = await run_local(task, model)
+    assert (result.status, result.end_reason, result.passed) == ("completed", "submitted", passed)
+    assert (result.turns, result.tool_calls) == (3 + tool_calls, tool_calls)
+    lines = read_lines(folder / "transcript.jsonl")
+    users = [line["content"] for line in lines if line.get("role") == "user"]
+    assert [text for text in users if text in {"first", "second", "third"}] == ["first", "second", "third"]
+    (system,) = (line["content"] for line in lines if line.get("role") == "system")
+    assert "may write again" in system
+    assert "the run ends there" not in system
+
+
 async def test_setup_runs_before_the_first_turn_and_is_no_part_of_the_diff(
     make_task: "MakeTask", make_script: "MakeScript", run_local: "RunLocal"
 ) -> None:

@@ -112,9 +112,12 @@ class BuiltinTask:
                 assert isinstance(check.threshold, float)
                 metric = json.loads(self.run(check.command, copy).stdout)[check.metric]
                 assert type(metric) is float
-                if metric >= check.threshold:
+                assert check.op in {">=", "<="}
+                if metric == check.threshold or (metric > check.threshold) == (check.op == ">="):
                     return 1.0
-                return 0.0 if check.baseline is None else (metric - check.baseline) / (check.threshold - check.baseline)
+                if check.baseline is None:
+                    return 0.0
+                return max(0.0, (metric - check.baseline) / (check.threshold - check.baseline))
             case ReferenceOutput():
                 if check.path is None:
                     assert check.command is not None
