@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import CheckResult, RunResult, Verdict
     from fbench.engine.streaming import RunStream
+    from fbench.engine.suite_options import SuiteOptions
 
 __all__ = [
     "BudgetBreached",
@@ -54,6 +55,7 @@ __all__ = [
     "RunResult",
     "RunStarted",
     "RunStream",
+    "SuiteOptions",
     "ToolFinished",
     "ToolOutput",
     "ToolStarted",
@@ -83,6 +85,7 @@ _HOMES = {
     "RunResult": "results",
     "RunStarted": "events",
     "RunStream": "streaming",
+    "SuiteOptions": "suite_options",
     "ToolFinished": "events",
     "ToolOutput": "events",
     "ToolStarted": "events",

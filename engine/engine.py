@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.to_thread
@@ -13,7 +13,7 @@ import anyio.to_thread
 from fbench.engine.events import Watcher, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import RunResult
     from fbench.engine.streaming import OnLeave, RunStream
+    from fbench.engine.suite_options import SuiteOptions
 
 
 class Engine:
@@ -139,6 +140,22 @@ class Engine:
         async with open_traffic(rejudge.plan, None) as traffic:
             with RejudgeRecord(rejudge, watch) as record:
                 return await rejudge_run(rejudge, traffic, record, Shared(self._limiter, purse))
+
+    async def run_suite(self, options: "SuiteOptions", watch: "Callable[[Any, Any], None] | None" = None) -> Any:  # noqa: ANN401 - suites know the engine, not the other way round
+        """A whole suite on the caller's loop, its report written beside its runs; gives a
+        `fbench.suites.outcomes.SuiteOutcome`. `watch` is called with the planned run and each event of it (a
+        `SuiteWatcher` of `fbench.suites.fan_out`); it must not block. Cancelled, it leaves a suite run that
+        `fbench suite resume` goes on with.
+
+        Raises:
+            UsageError: the suite cannot be run as asked; nothing was spent.
+            RuntimeError: the engine is not open.
+        """
+        self._open_group()
+        from fbench.engine.registry import load_part  # noqa: PLC0415 - late, see run
+
+        environ = os.environ if self._environ is None else self._environ
+        return await load_part("run_suite")(self, options, environ, *([] if watch is None else [watch]))
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._is_closing:

@@ -50,6 +50,7 @@ PARTS: Mapping[str, str] = MappingProxyType(
         "judge_workspace": "fbench.judging.judge:judge_workspace",
         "unsupported_checks": "fbench.judging.table:unsupported_checks",
         "check_rubrics": "fbench.judging.rubric_file:check_rubrics",
+        "run_suite": "fbench.suites.embedding:run_suite",
         "choose_sandbox": "fbench.sandboxes.choose:choose_sandbox",
         "sweep_scratch": "fbench.sandboxes.sweep:sweep_scratch",
     }

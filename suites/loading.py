@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from fbench.engine.records.folder import write_atomically
 from fbench.engine.records.index import write_suite
@@ -50,7 +51,12 @@ def outcome_of(plan: SuitePlan, standing: Standing) -> SuiteOutcome:
 
 
 def note_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
-    """Write how far a suite run is into its folder and into the index. Blocking; not for a running loop."""
+    """As `record_outcome`. Blocking; not for a running loop."""
+    anyio.run(record_outcome, runs_dir, outcome)
+
+
+async def record_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
+    """Write how far a suite run is into its folder and into the index."""
     suite = SuiteRecord(
         suite_run_id=outcome.suite_run_id,
         suite=outcome.suite,
@@ -58,5 +64,6 @@ def note_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
         started_at=outcome.started_at,
         finished_at=outcome.finished_at,
     )
-    write_atomically(runs_dir / outcome.suite_run_id / SUITE, suite.model_dump_json(indent=2) + "\n")
-    anyio.run(write_suite, runs_dir, suite)
+    text = suite.model_dump_json(indent=2) + "\n"
+    await anyio.to_thread.run_sync(write_atomically, runs_dir / outcome.suite_run_id / SUITE, text)
+    await write_suite(runs_dir, suite)

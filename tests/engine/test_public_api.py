@@ -10,13 +10,14 @@ from fbench.engine import Engine, RunOptions, RunResult
 NAMES = {
     "BudgetBreached", "CheckFinished", "CheckResult", "Engine", "Event", "FbenchError", "ModelAnswered", "ModelAwaited",
     "ModelRetried", "OutputDropped", "PhaseStarted", "Purse", "RejudgeOptions", "RunError", "RunFinished", "RunOptions",
-    "RunResult", "RunStarted", "RunStream", "ToolFinished", "ToolOutput", "ToolStarted", "TurnStarted", "UsageError",
-    "Verdict", "Warned",
+    "RunResult", "RunStarted", "RunStream", "SuiteOptions", "ToolFinished", "ToolOutput", "ToolStarted", "TurnStarted",
+    "UsageError", "Verdict", "Warned",
 }  # fmt: skip
 METHODS = {
     "run": ["options", "watch", "purse"],
     "stream": ["options", "purse", "on_leave"],
     "rejudge": ["options", "watch", "purse"],
+    "run_suite": ["options", "watch"],
 }
 OPTIONS = {
     "task", "model", "sandbox", "runs_dir", "base_url", "api_key", "config", "judge_model", "judge_base_url",

@@ -17,8 +17,8 @@ TOP_LEVEL = {
 
 # Written in pieces, so that this file does not hold what it looks for.
 REGISTRY_HOSTS = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.", "deb." + "debian.org", "yarn" + "pkg.com")
-# Root's .ssh is no path of one machine: the sandbox tests look for it as any attacker would.
-MACHINE_PATHS = re.compile("|".join(("/wo" + "rk/", "/ro" + r"ot/(?!\.ssh\b)", "/opt/" + "pypi")))
+# Root's .ssh is no path of one machine, nor is the root of a process: tests look there as any attacker would.
+MACHINE_PATHS = re.compile("|".join(("/wo" + "rk/", r"(?<![*\]])/ro" + r"ot/(?!\.ssh\b)", "/opt/" + "pypi")))
 
 
 @pytest.fixture(scope="module")
