@@ -104,8 +104,14 @@ class RunStream:
 
     def _put(self, event: Event) -> None:
         if isinstance(event, ToolOutput):
+            dropped = self._waiting[-1] if self._waiting else None
+            if isinstance(dropped, OutputDropped) and dropped.tool_call_id == event.tool_call_id:
+                # A smaller piece might fit: it would make two gaps of one.
+                self._waiting[-1] = OutputDropped(event.tool_call_id, dropped.dropped_bytes + len(event.data))
+                return
             if self._output_bytes + len(event.data) > MOST_OUTPUT_BYTES:
-                self._drop(event)
+                self._waiting.append(OutputDropped(event.tool_call_id, len(event.data)))
+                self._news.set()
                 return
             self._output_bytes += len(event.data)
         elif isinstance(event, RunStarted) and not self._is_started:
@@ -113,11 +119,3 @@ class RunStream:
             self._on_started()
         self._waiting.append(event)
         self._news.set()
-
-    def _drop(self, event: ToolOutput) -> None:
-        last = self._waiting[-1]
-        dropped_bytes = len(event.data)
-        if isinstance(last, OutputDropped) and last.tool_call_id == event.tool_call_id:
-            self._waiting.pop()
-            dropped_bytes += last.dropped_bytes
-        self._waiting.append(OutputDropped(event.tool_call_id, dropped_bytes))
