@@ -107,7 +107,9 @@ async def test_an_oracle_that_cannot_play_says_why(given: Any, words: str) -> No
 
 @pytest.mark.parametrize("name", ["fake/oracel", "fake/script:", "fake/script", "fake/judge:"])
 async def test_an_unknown_fake_is_told_what_is_known(name: str) -> None:
-    with pytest.raises(UnknownNameError, match=r"known are fake/oracle, fake/nop, fake/script:FILE and fake/judge:FILE"):
+    with pytest.raises(
+        UnknownNameError, match=r"known are fake/oracle, fake/nop, fake/script:FILE and fake/judge:FILE"
+    ):
         await play(name, 1)
 
 
