@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,6 +61,13 @@ class BuiltinTask:
             timeout=180,
             check=False,
         )
+
+    def measure(self, command: str, workspace: Path) -> dict[str, Any]:
+        """The JSON object that a grader's command prints."""
+        done = self.run(command, workspace)
+        assert done.returncode == 0, done.stderr.decode()
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
 
     def solve(self, name: str = "solved") -> Path:
         """A workspace after the reference solution."""

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measured(task: Any, arguments: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f'python -I -B "$FBENCH_GRADER/judge.py" {arguments}', workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f'python -I -B "$FBENCH_GRADER/judge.py" {arguments}', workspace)
     return found
 
 

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measure(task: Any, what: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f"{JUDGE} {what}", workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f"{JUDGE} {what}", workspace)
     return found
 
 

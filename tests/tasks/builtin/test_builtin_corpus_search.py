@@ -34,9 +34,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measured(task: Any, size: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f"{JUDGE} {size} a_seed", workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f"{JUDGE} {size} a_seed", workspace)
     return found
 
 

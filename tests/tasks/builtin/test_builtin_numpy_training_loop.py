@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measure(task: Any, group: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f"{JUDGE} {group} a_seed", workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f"{JUDGE} {group} a_seed", workspace)
     return found
 
 

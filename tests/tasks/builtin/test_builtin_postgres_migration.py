@@ -80,9 +80,7 @@ def carry_out(task: Any, script: str, workspace: Path, dsn: str) -> Path:
 
 
 def measured(task: Any, workspace: Path, dsn: str, mode: str = "once a_seed") -> dict[str, Any]:
-    done = task.run(f'python -I -B "$FBENCH_GRADER/judge.py" {dsn} {mode}', workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f'python -I -B "$FBENCH_GRADER/judge.py" {dsn} {mode}', workspace)
     return found
 
 

@@ -1,6 +1,5 @@
 import importlib.util
 import itertools
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -49,9 +48,7 @@ def load(path: Path) -> Any:
 
 
 def measured(task: Any, group: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f"{JUDGE} {group} a_seed", workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f"{JUDGE} {group} a_seed", workspace)
     return found
 
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +34,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measured(task: Any, command: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(command, workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(command, workspace)
     return found
 
 

@@ -41,9 +41,7 @@ def task(open_builtin: Callable[[str], Any]) -> Any:
 
 
 def measured(task: Any, group: str, workspace: Path) -> dict[str, Any]:
-    done = task.run(f'python -I -B "$FBENCH_GRADER/judge.py" {group} a_seed', workspace)
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = task.measure(f'python -I -B "$FBENCH_GRADER/judge.py" {group} a_seed', workspace)
     return found
 
 
