@@ -1,6 +1,5 @@
 """What a person sees on stderr while a suite runs: a block of live lines in a terminal, plain lines elsewhere."""
 
-import os
 import shutil
 import sys
 import time
@@ -10,7 +9,7 @@ from typing import TextIO
 
 import anyio
 
-from fbench.engine.commands.progress import PHASES, can_redraw, fit, shorten
+from fbench.engine.commands.progress import PHASES, Screen, fit, shorten
 from fbench.engine.events import (
     ModelAnswered,
     ModelAwaited,
@@ -68,10 +67,7 @@ class SuiteView:
         stream: TextIO | None = None,
         quiet: bool = False,
     ) -> None:
-        self._stream: TextIO = stream or sys.stderr
-        self._is_lost = quiet or not self._stream  # None: started with stderr closed
-        self._is_live = not self._is_lost and can_redraw(self._stream)
-        self._colour = self._is_live and not os.environ.get("NO_COLOR")
+        self._screen = Screen(stream or sys.stderr, quiet=quiet)
         self._planned = planned
         self._done = self._done_before = done
         self._passed = self._failed = self._errors = 0
@@ -102,22 +98,22 @@ class SuiteView:
 
     async def tick(self) -> None:
         """Draw, or tell plainly how far it is, until cancelled."""
-        while not self._is_lost:
-            await anyio.sleep(REDRAW_S if self._is_live else HEARTBEAT_S)
-            if self._is_live:
+        while not self._screen.is_lost:
+            await anyio.sleep(REDRAW_S if self._screen.is_live else HEARTBEAT_S)
+            if self._screen.is_live:
                 self._draw()
             else:
                 self.say(self.totals())
 
     def close(self) -> None:
         """Remove the block."""
-        if self._is_live:
-            self._write(ERASE_BELOW)
+        if self._screen.is_live:
+            self._screen.write(ERASE_BELOW)
 
     def say(self, line: str) -> None:
         """Write a whole line, above the block."""
         clean = "".join(letter if letter.isprintable() else " " for letter in line)
-        self._write(f"{ERASE_BELOW}{clean}\n" if self._is_live else f"{clean}\n")
+        self._screen.write(f"{ERASE_BELOW}{clean}\n" if self._screen.is_live else f"{clean}\n")
 
     def totals(self) -> str:
         """How far it is, in one line."""
@@ -187,18 +183,8 @@ class SuiteView:
         lines = [self.totals(), *(f"  {_line(run, now)}" for run in shown), *more]
         text = "\n".join(fit(line, columns - 1) for line in lines)
         back = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        shade = ("\x1b[2m", "\x1b[0m") if self._colour else ("", "")
-        self._write(f"{ERASE_BELOW}{shade[0]}{text}{shade[1]}\r{back}")
-
-    def _write(self, text: str) -> None:
-        """Show it. A reader that has gone or a full disk behind stderr ends the show, never the suite."""
-        if self._is_lost:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._is_lost = True
+        shade = ("\x1b[2m", "\x1b[0m") if self._screen.has_colour else ("", "")
+        self._screen.write(f"{ERASE_BELOW}{shade[0]}{text}{shade[1]}\r{back}")
 
 
 def _name(cell: Cell) -> str:

@@ -38,14 +38,36 @@ PHASES = {
 }
 
 
+class Screen:
+    """Where progress is shown; without a stream (started with stderr closed) nowhere.
+
+    Attributes:
+        is_live: whether what was drawn can be drawn again.
+        is_lost: whether nothing more is shown: nobody is there, or the reader has gone.
+    """
+
+    def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self.is_lost = quiet or stream is None
+        self.is_live = not self.is_lost and stream is not None and can_redraw(stream)
+        self.has_colour = self.is_live and not os.environ.get("NO_COLOR")
+
+    def write(self, text: str) -> None:
+        """Show it. A reader that has gone or a full disk behind it ends the show, never the work."""
+        if self.is_lost or self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.is_lost = True
+
+
 class Progress:
     """Watches one run. Call it with each event; `close` ends the live line."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._is_lost = False
-        self._is_live = can_redraw(self._stream)
-        self._colour = self._is_live and not os.environ.get("NO_COLOR")
+        self._screen = Screen(sys.stderr if stream is None else stream)
         self._limits: dict[str, float | int | None] = {}
         self._turn = 0
         self._tokens = 0
@@ -58,7 +80,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         line = self._take(event)
-        if not self._is_live:
+        if not self._screen.is_live:
             if line:
                 self._print(line)
         elif isinstance(event, ModelRetried | BudgetBreached | CheckFinished | Warned | RunStarted):
@@ -72,14 +94,14 @@ class Progress:
         """Keep the live line's clock going, until cancelled."""
         import anyio  # noqa: PLC0415 - late: help stays cheap
 
-        while self._is_live:
+        while self._screen.is_live:
             await anyio.sleep(TICK_S)
             if time.monotonic() - self._drawn_at >= TICK_S:
                 self._draw()
 
     def close(self) -> None:
         """Remove the live line."""
-        if self._is_live:
+        if self._screen.is_live:
             self._erase()
 
     def _take(self, event: Event) -> str:  # noqa: C901 - one line for each kind of event
@@ -136,26 +158,16 @@ class Progress:
         width = shutil.get_terminal_size().columns - 1
         line = f"turn {self._turn}{_of(self._limits.get('turns'))} | {self._meters()} | {self._doing}"
         line = fit(line, width)
-        text = f"\x1b[2m{line}\x1b[0m" if self._colour else line
-        self._write(f"{ERASE_LINE}{text}")
+        text = f"\x1b[2m{line}\x1b[0m" if self._screen.has_colour else line
+        self._screen.write(f"{ERASE_LINE}{text}")
         self._drawn_at = time.monotonic()
 
     def _erase(self) -> None:
-        self._write(ERASE_LINE)
+        self._screen.write(ERASE_LINE)
 
     def _print(self, line: str) -> None:
         clean = "".join(letter if letter.isprintable() else " " for letter in line)
-        self._write(f"{clean}\n")
-
-    def _write(self, text: str) -> None:
-        """Show it. A reader that has gone or a full disk behind stderr ends the show, never the run."""
-        if self._is_lost:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._is_lost = True
+        self._screen.write(f"{clean}\n")
 
 
 def can_redraw(stream: TextIO) -> bool:

@@ -109,7 +109,7 @@ async def test_a_thousand_runs_in_one_process(
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with (tmp_path / "shown.txt").open("w") as stream:
         view = SuiteView(len(plan.cells), stream=stream)
-        view._is_live = True  # drawn as in a terminal
+        view._screen.is_live = True  # drawn as in a terminal
         began, cpu = time.monotonic(), time.process_time()
         async with Engine(environ={}) as engine, anyio.create_task_group() as group:
             group.start_soon(view.tick)
