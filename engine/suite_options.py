@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from fbench.engine.options import DEFAULT_RUNS_DIR, Lifted
 from fbench.tasks.values import MAX_USD
 
-_OWN = ("task", "model", "attempt", "suite_run_id", "runs_dir")
-
 
 class SuiteOptions(BaseModel):
     """One suite run; the names of `fbench suite run`. None means: as the suite says.
@@ -30,8 +28,3 @@ class SuiteOptions(BaseModel):
     retry_errors: Annotated[int, Field(ge=0)] = 0
     runs_dir: Path = DEFAULT_RUNS_DIR
     run_options: Mapping[str, Any] = Field(default_factory=dict)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """`run_options` beside the runs folder, as planning takes them."""
-        return {**{key: value for key, value in self.run_options.items() if key not in _OWN}, "runs_dir": self.runs_dir}

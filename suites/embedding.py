@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from fbench.engine.purse import Purse
 from fbench.suites.attempts import assess
 from fbench.suites.fan_out import FanOut
-from fbench.suites.loading import load_suite_outcome, outcome_of, record_outcome
+from fbench.suites.loading import outcome_of, record_outcome
 from fbench.suites.lock import hold_suite_run
 from fbench.suites.manifest import find_suite, load_suite
 from fbench.suites.outcomes import SuiteOutcome
 from fbench.suites.plan import Cell, write_plan
 from fbench.suites.planning import SuiteRequest, prepare_suite
-from fbench.suites.report import write_reports
+from fbench.suites.report import conclude
 
 if TYPE_CHECKING:
     from fbench.engine.engine import Engine
@@ -35,9 +34,8 @@ async def run_suite(
     Raises:
         UsageError: it cannot be run as asked; nothing was spent.
     """
-    shared = options.options
     request = SuiteRequest(
-        options=shared,
+        options={**options.run_options, "runs_dir": options.runs_dir},
         models=options.models,
         attempts=options.attempts,
         concurrency=options.concurrency,
@@ -46,13 +44,9 @@ async def run_suite(
     suite = await anyio.to_thread.run_sync(lambda: load_suite(find_suite(str(options.suite))))
     prepared = await prepare_suite(suite, request, environ)
     plan, runs_dir = prepared.plan, Path(options.runs_dir)
-    purse = None if plan.max_suite_cost is None else Purse(plan.max_suite_cost)
     with hold_suite_run(runs_dir / plan.suite_run_id):
         await anyio.to_thread.run_sync(write_plan, runs_dir, plan)
         await record_outcome(runs_dir, outcome_of(plan, assess(plan, ())))
-        fan_out = FanOut(engine, plan, runs_dir, purse, options.retry_errors, watch)
+        fan_out = FanOut(engine, plan, runs_dir, plan.purse(), options.retry_errors, watch)
         await fan_out.run(plan.cells, options.concurrency or plan.concurrency)
-        outcome = await anyio.to_thread.run_sync(load_suite_outcome, runs_dir, plan.suite_run_id)
-        await record_outcome(runs_dir, outcome)
-        await anyio.to_thread.run_sync(write_reports, outcome, runs_dir / plan.suite_run_id)
-    return outcome
+        return (await conclude(runs_dir, plan.suite_run_id)).outcome

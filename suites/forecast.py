@@ -1,13 +1,14 @@
 """What a suite run would do and cost, for `--dry-run`: its runs, its images, expected and worst-case dollars."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbench.engine.errors import UsageError
 from fbench.engine.records.index import query_runs
+from fbench.suites.summary import say_dollars, sum_if_known
 
 if TYPE_CHECKING:
     from fbench.engine.plan import RunPlan
@@ -36,7 +37,7 @@ async def forecast(prepared: "PreparedSuite", runs_dir: Path) -> dict[str, Any]:
                 "worst_case_usd": None if worst is None else float(worst),
             }
         )
-    worst_total = _total(row["worst_case_usd"] for row in rows)
+    worst_total = sum_if_known(row["worst_case_usd"] for row in rows)
     cap = None if plan.max_suite_cost is None else float(plan.max_suite_cost)
     if cap is not None:
         worst_total = cap if worst_total is None else min(cap, worst_total)
@@ -48,7 +49,7 @@ async def forecast(prepared: "PreparedSuite", runs_dir: Path) -> dict[str, Any]:
         "runs": rows,
         "images": sorted({image for row in rows for image in row["images"]}),
         "max_suite_cost_usd": cap,
-        "expected_usd": _total(row["expected_usd"] for row in rows),
+        "expected_usd": sum_if_known(row["expected_usd"] for row in rows),
         "worst_case_usd": worst_total,
         "warnings": list(prepared.warnings),
     }
@@ -96,7 +97,7 @@ def _judges_worst_case_usd(run: "RunPlan") -> Decimal | None:
 def words_of(document: Mapping[str, Any]) -> str:
     """The same for a reader."""
     rows = [
-        (row["task_id"], row["model"], f"#{row['attempt']}", row["sandbox"], _dollars(row["worst_case_usd"]))
+        (row["task_id"], row["model"], f"#{row['attempt']}", row["sandbox"], say_dollars(row["worst_case_usd"]))
         for row in document["runs"]
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -105,9 +106,9 @@ def words_of(document: Mapping[str, Any]) -> str:
     lines += [
         f"suite       {document['suite']}{shard}: {len(rows)} runs, {document['concurrency']} at once",
         f"images      {', '.join(document['images']) or 'none'}",
-        f"expected    {_dollars(document['expected_usd'])}"
+        f"expected    {say_dollars(document['expected_usd'])}"
         + (" (not every task and model has run here before)" if document["expected_usd"] is None else ""),
-        f"worst case  {_dollars(document['worst_case_usd'])}"
+        f"worst case  {say_dollars(document['worst_case_usd'])}"
         + (" (not every run has a cap on dollars or tokens and a price)" if document["worst_case_usd"] is None else ""),
         *(f"warning     {warning}" for warning in document["warnings"]),
     ]
@@ -125,16 +126,3 @@ async def _mean_costs(runs_dir: Path) -> dict[tuple[str, str], float]:
         if run.status in {"completed", "killed"} and run.cost_usd is not None and run.task_id and run.model:
             costs[run.task_id, run.model].append(run.cost_usd + (run.judge_cost_usd or 0.0))
     return {key: sum(values) / len(values) for key, values in costs.items()}
-
-
-def _total(amounts: Iterable[float | None]) -> float | None:
-    total = 0.0
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += amount
-    return round(total, 9)
-
-
-def _dollars(amount: float | None) -> str:
-    return "unknown" if amount is None else f"${amount:.6g}"

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
 from fbench.engine.records.folder import write_atomically
@@ -48,11 +47,6 @@ def outcome_of(plan: SuitePlan, standing: Standing) -> SuiteOutcome:
         started_at=plan.created_at,
         finished_at=max(result.finished_at for result in standing.results.values()) if is_finished else None,
     )
-
-
-def note_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
-    """As `record_outcome`. Blocking; not for a running loop."""
-    anyio.run(record_outcome, runs_dir, outcome)
 
 
 async def record_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:

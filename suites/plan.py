@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.options import RunOptions
+from fbench.engine.purse import Purse
 from fbench.engine.records.folder import sync_folder, write_atomically
-from fbench.engine.records.reading import SUITE_RUN_ID
+from fbench.engine.records.reading import SUITE_RUN_ID, newer_schema
 from fbench.engine.results import Record
 from fbench.suites.outcomes import PlannedRun
 
@@ -105,6 +106,10 @@ class SuitePlan(Record):
             }
         )
 
+    def purse(self, spent_usd: Decimal = Decimal(0)) -> Purse | None:
+        """What its runs spend from, `spent_usd` of it gone already; None without a cap."""
+        return None if self.max_suite_cost is None else Purse(self.max_suite_cost, spent_usd=spent_usd)
+
     @property
     def config(self) -> Path | None:
         """The fbench.toml its runs use."""
@@ -157,13 +162,8 @@ def read_plan(folder: Path) -> SuitePlan:
     except (OSError, ValueError, RecursionError) as error:
         msg = f"the plan {path} cannot be read: {error}"
         raise UsageError(msg) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > PLAN_VERSION:
-        msg = (
-            f"{path} has schema_version {version}, this fbench reads up to {PLAN_VERSION}; upgrade fbench "
-            f"(distribution factory-bench)"
-        )
-        raise UsageError(msg)
+    if (newer := newer_schema(document, path, PLAN_VERSION)) is not None:
+        raise UsageError(newer)
     try:
         return SuitePlan.model_validate(document)
     except ValidationError as error:

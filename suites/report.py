@@ -2,17 +2,40 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
+
+import anyio.to_thread
 
 from fbench.engine.records.folder import write_atomically
-from fbench.suites.figures import summarize
+from fbench.suites.figures import SuiteSummary, summarize
+from fbench.suites.loading import load_suite_outcome, record_outcome
 from fbench.suites.outcomes import SuiteOutcome
 from fbench.suites.report_html import render_html
 from fbench.suites.report_markdown import render_markdown
 
 
+class Concluded(NamedTuple):
+    """How a suite run came out, and the reports of it."""
+
+    outcome: SuiteOutcome
+    written: list[Path]
+
+
+async def conclude(runs_dir: Path, suite_run_id: str) -> Concluded:
+    """How far a suite run is, noted in its folder and in the index, and its reports written."""
+    outcome = await anyio.to_thread.run_sync(load_suite_outcome, runs_dir, suite_run_id)
+    await record_outcome(runs_dir, outcome)
+    written = await anyio.to_thread.run_sync(write_reports, outcome, runs_dir / outcome.suite_run_id)
+    return Concluded(outcome, written)
+
+
 def write_reports(outcome: SuiteOutcome, folder: Path) -> list[Path]:
     """Write the three files into `folder`, each whole or not at all; the paths are returned, report.md first."""
-    summary = summarize(outcome, folder)
+    return write_summary(summarize(outcome, folder), folder)
+
+
+def write_summary(summary: SuiteSummary, folder: Path) -> list[Path]:
+    """The same of figures that were made already."""
     documents = {
         "report.md": render_markdown(summary),
         "report.html": render_html(summary),

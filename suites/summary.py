@@ -26,8 +26,8 @@ def summarise(outcome: SuiteOutcome, artifacts: Sequence[Path]) -> dict[str, Any
         "totals": {"planned": planned, **counts, "not_run": planned - len(results), "passed": passed},
         "avg_score": sum(scores) / len(scores) if scores else None,
         "pass_rate": passed / len(scores) if scores else None,
-        "cost_usd": _sum([*(result.cost_usd for result in every), outcome.lost_cost_usd]),
-        "judge_cost_usd": _sum(result.judge_cost_usd for result in every),
+        "cost_usd": sum_if_known([*(result.cost_usd for result in every), outcome.lost_cost_usd]),
+        "judge_cost_usd": sum_if_known(result.judge_cost_usd for result in every),
         "lost_cost_usd": outcome.lost_cost_usd,
         "max_suite_cost_usd": outcome.max_cost_usd,
         "tokens": sum((result.tokens for result in every), TokenCounts()).model_dump(),
@@ -43,7 +43,7 @@ def words_of(summary: dict[str, Any]) -> str:
     """The same for a reader."""
     totals = summary["totals"]
     rows = [
-        (run["task"], run["model"], f"#{run['attempt']}", _word(run), _dollars(run["cost_usd"]), run["run_id"])
+        (run["task"], run["model"], f"#{run['attempt']}", _word(run), say_dollars(run["cost_usd"]), run["run_id"])
         for run in summary["runs"]
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
@@ -52,12 +52,12 @@ def words_of(summary: dict[str, Any]) -> str:
     left = f", {totals['not_run']} not run" if totals["not_run"] else ""
     score = "none" if summary["avg_score"] is None else f"{summary['avg_score']:.4g}"
     cap = "" if summary["max_suite_cost_usd"] is None else f" of ${summary['max_suite_cost_usd']:g}"
-    judge = f", the judge {_dollars(summary['judge_cost_usd'])}" if summary["judge_cost_usd"] != 0 else ""
+    judge = f", the judge {say_dollars(summary['judge_cost_usd'])}" if summary["judge_cost_usd"] != 0 else ""
     lines += [
         f"suite    {summary['suite']}  {summary['suite_run_id']}",
         f"runs     {totals['planned']} planned: {ended or '0 ended'}{left}; {totals['passed']} passed",
         f"score    {score} on average",
-        f"cost     {_dollars(summary['cost_usd'])}{cap}{judge}, {summary['tokens']['total']} tokens",
+        f"cost     {say_dollars(summary['cost_usd'])}{cap}{judge}, {summary['tokens']['total']} tokens",
     ]
     lines += [f"wrote    {path}" for path in summary["artifacts"].values()]
     return "\n".join(lines)
@@ -86,11 +86,13 @@ def _word(run: dict[str, Any]) -> str:
     return f"{'passed' if run['passed'] else 'failed'} {run['score']:.3g}"
 
 
-def _dollars(amount: float | None) -> str:
+def say_dollars(amount: float | None) -> str:
+    """Dollars as they are, six digits that count."""
     return "unknown" if amount is None else f"${amount:.6g}"
 
 
-def _sum(amounts: Iterable[float | None]) -> float | None:
+def sum_if_known(amounts: Iterable[float | None]) -> float | None:
+    """The sum of dollars; None as soon as one of them is not known."""
     total = 0.0
     for amount in amounts:
         if amount is None:

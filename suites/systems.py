@@ -4,21 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fbench.engine.errors import UnknownNameError, UsageError
-from fbench.engine.registry import import_dotted
 from fbench.suites.compare import System
+from fbench.suites.loading import load_suite_outcome
 from fbench.suites.outcomes import SuiteOutcome
-
-LOADER = "fbench.suites.loading:load_suite_outcome"
-
-
-def load_outcome(runs_dir: Path, wanted: str) -> SuiteOutcome:
-    """The suite run that `wanted` means: its id, the beginning of just one, or its folder.
-
-    Raises:
-        UnknownNameError: there is no such suite run.
-    """
-    outcome: SuiteOutcome = import_dotted(LOADER)(runs_dir, wanted)
-    return outcome
 
 
 def find_suite_folder(runs_dir: Path, wanted: str, outcome: SuiteOutcome) -> Path:
@@ -58,7 +46,7 @@ def _resolve(runs_dir: Path, name: str) -> tuple[SuiteOutcome, str | None]:
     refusals: list[UnknownNameError] = []
     for suite_run, model in [(name, None), *((name[:place], name[place + 1 :]) for place in places)]:
         try:
-            outcome = load_outcome(runs_dir, suite_run)
+            outcome = load_suite_outcome(runs_dir, suite_run)
         except UnknownNameError as error:
             refusals.append(error)
             continue

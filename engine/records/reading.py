@@ -136,13 +136,8 @@ def read_result(folder: Path) -> RunResult | None:
     if document is None:
         msg = f"{path} is damaged: it holds no JSON object"
         raise Unreadable(msg)
-    version = document.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        msg = (
-            f"{path} has schema_version {version}, this fbench reads up to {SCHEMA_VERSION}; upgrade fbench "
-            f"(distribution factory-bench)"
-        )
-        raise Unreadable(msg)
+    if (newer := newer_schema(document, path, SCHEMA_VERSION)) is not None:
+        raise Unreadable(newer)
     try:
         return RunResult.model_validate(document)
     except ValidationError as error:
@@ -150,6 +145,17 @@ def read_result(folder: Path) -> RunResult | None:
         where = ".".join(map(str, first["loc"]))
         msg = f"{path} is damaged: `{where}` {first['msg']} ({error.error_count()} problem(s))"
         raise Unreadable(msg) from error
+
+
+def newer_schema(document: object, path: Path, known: int) -> str | None:
+    """What to say of a document whose `schema_version` is above the one `known` here; None when it is not."""
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if not isinstance(version, int) or version <= known:
+        return None
+    return (
+        f"{path} has schema_version {version}, this fbench reads up to {known}; upgrade fbench "
+        f"(distribution factory-bench)"
+    )
 
 
 def run_folders(runs_dir: Path) -> list[Path]:

@@ -55,17 +55,18 @@ def carry_out(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
 
     The caller holds the suite run's lock.
     """
-    from fbench.engine.registry import import_dotted  # noqa: PLC0415 - late, as all below: help stays cheap
-    from fbench.suites.loading import load_suite_outcome, note_outcome, outcome_of  # noqa: PLC0415
+    import anyio  # noqa: PLC0415 - late, as all below: help stays cheap
+
+    from fbench.suites.junit import write_junit  # noqa: PLC0415
+    from fbench.suites.loading import outcome_of, record_outcome  # noqa: PLC0415
+    from fbench.suites.report import conclude  # noqa: PLC0415
     from fbench.suites.summary import summarise, words_of  # noqa: PLC0415
 
-    note_outcome(runs_dir, outcome_of(plan, standing))
+    anyio.run(record_outcome, runs_dir, outcome_of(plan, standing))
     code = _run_owed(plan, standing, runs_dir, execution)
-    outcome = load_suite_outcome(runs_dir, plan.suite_run_id)
-    note_outcome(runs_dir, outcome)
-    written = import_dotted("fbench.suites.report:write_reports")(outcome, runs_dir / plan.suite_run_id)
+    outcome, written = anyio.run(conclude, runs_dir, plan.suite_run_id)
     if execution.junit is not None:
-        import_dotted("fbench.suites.junit:write_junit")(outcome, execution.junit)
+        write_junit(outcome, execution.junit)
         written = [*written, execution.junit]
     summary = summarise(outcome, written)
     click.echo(json.dumps(summary, indent=2, ensure_ascii=True) if execution.as_json else words_of(summary))
@@ -92,7 +93,6 @@ def _run_owed(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
 
     from fbench.engine.commands.signals import run_interruptible  # noqa: PLC0415
     from fbench.engine.engine import Engine  # noqa: PLC0415
-    from fbench.engine.purse import Purse  # noqa: PLC0415
     from fbench.engine.registry import load_part  # noqa: PLC0415
     from fbench.suites.fan_out import FanOut  # noqa: PLC0415
     from fbench.suites.live import SuiteView  # noqa: PLC0415
@@ -114,11 +114,9 @@ def _run_owed(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
 
     async def work() -> None:
         await anyio.to_thread.run_sync(load_part("sweep_scratch"))  # what killed runs left; a look into one folder
-        purse = None
-        if plan.max_suite_cost is not None:
-            purse = Purse(plan.max_suite_cost, spent_usd=standing.spent_usd)
         async with Engine(environ=os.environ) as engine:
-            await FanOut(engine, plan, runs_dir, purse, execution.retry_errors or 0, view).run(owed, concurrency)
+            fan_out = FanOut(engine, plan, runs_dir, plan.purse(standing.spent_usd), execution.retry_errors or 0, view)
+            await fan_out.run(owed, concurrency)
 
     try:
         finished = anyio.run(run_interruptible, work, view.tick)

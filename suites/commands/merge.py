@@ -18,16 +18,15 @@ def merge(ids: tuple[str, ...], runs_dir: Path | None, *, as_json: bool) -> None
     Their run folders lie in one runs folder, where those of other machines were copied to; nothing in them is changed.
     What the parts still owe, `fbench suite resume` of the new one does.
     """
-    from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415 - late, as all below: help stays cheap
-    from fbench.engine.registry import import_dotted  # noqa: PLC0415
-    from fbench.suites.loading import load_suite_outcome, note_outcome  # noqa: PLC0415
+    import anyio  # noqa: PLC0415 - late, as all below: help stays cheap
+
+    from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415
     from fbench.suites.merging import merge_suite_runs  # noqa: PLC0415
+    from fbench.suites.report import conclude  # noqa: PLC0415
     from fbench.suites.summary import summarise, words_of  # noqa: PLC0415
 
     folder = runs_dir or DEFAULT_RUNS_DIR
     plan = merge_suite_runs(folder, ids)
-    outcome = load_suite_outcome(folder, plan.suite_run_id)
-    note_outcome(folder, outcome)
-    written = import_dotted("fbench.suites.report:write_reports")(outcome, folder / plan.suite_run_id)
+    outcome, written = anyio.run(conclude, folder, plan.suite_run_id)
     summary = summarise(outcome, written)
     click.echo(json.dumps(summary, indent=2, ensure_ascii=True) if as_json else words_of(summary))

@@ -23,17 +23,18 @@ def report(suite_run_id: str, junit: Path | None, runs_dir: Path | None, *, as_j
     from fbench.engine.options import DEFAULT_RUNS_DIR  # noqa: PLC0415 - late, as all below: `--help` stays cheap
     from fbench.suites.figures import summarize  # noqa: PLC0415
     from fbench.suites.junit import write_junit  # noqa: PLC0415
-    from fbench.suites.report import write_reports  # noqa: PLC0415
+    from fbench.suites.loading import load_suite_outcome  # noqa: PLC0415
+    from fbench.suites.report import write_summary  # noqa: PLC0415
     from fbench.suites.report_text import report_text  # noqa: PLC0415
-    from fbench.suites.systems import find_suite_folder, load_outcome  # noqa: PLC0415
+    from fbench.suites.systems import find_suite_folder  # noqa: PLC0415
 
-    outcome = load_outcome(runs_dir or DEFAULT_RUNS_DIR, suite_run_id)
+    outcome = load_suite_outcome(runs_dir or DEFAULT_RUNS_DIR, suite_run_id)
     folder = find_suite_folder(runs_dir or DEFAULT_RUNS_DIR, suite_run_id, outcome)
-    written = write_reports(outcome, folder)
+    summary = summarize(outcome, folder)
+    written = write_summary(summary, folder)
     if junit is not None:
         write_junit(outcome, junit)
         written = [*written, junit]
-    summary = summarize(outcome, folder)
     if as_json:
         document = {**summary.model_dump(mode="json"), "written": [str(path) for path in written]}
         click.echo(json.dumps(document, indent=2))

@@ -38,7 +38,8 @@ def stored(outcome_of: OutcomeOf, monkeypatch: pytest.MonkeyPatch) -> Mapping[st
             raise UnknownNameError(msg)
         return outcomes[Path(wanted).name]
 
-    monkeypatch.setattr("fbench.suites.systems.load_outcome", load)
+    monkeypatch.setattr("fbench.suites.systems.load_suite_outcome", load)
+    monkeypatch.setattr("fbench.suites.loading.load_suite_outcome", load)
     return outcomes
 
 
