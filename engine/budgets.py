@@ -115,9 +115,8 @@ class Budget:
             allowed = min(allowed, left)
         if self.limits.cost_usd is not None and price is not None:
             price = price_at(price, datetime.now(UTC))  # once: its parts must not fall on two sides of a change
-            left_usd = self.limits.cost_usd - self.cost_usd - most_cost(price, estimate.input, 0)
-            affordable = affordable_output(price, estimate.input, left_usd)
-            if left_usd < 0 or affordable < least:
+            affordable = output_within(price, estimate.input, self.limits.cost_usd - self.cost_usd, least)
+            if affordable is None:
                 await self.end("cost")
             allowed = min(allowed, affordable)
         return max(allowed, 1)
@@ -179,6 +178,13 @@ def affordable_output(price: PricesCalls, input_tokens: int, left_usd: Decimal) 
     if per_token <= 0:
         return MOST_OUTPUT
     return min(MOST_OUTPUT, int((left_usd / per_token).to_integral_value(ROUND_FLOOR)))
+
+
+def output_within(price: PricesCalls, input_tokens: int, left_usd: Decimal, least: int) -> int | None:
+    """How many output tokens `left_usd` pay for beside the input; None where those are fewer than `least`."""
+    left_usd -= most_cost(price, input_tokens, 0)
+    affordable = affordable_output(price, input_tokens, left_usd)
+    return None if left_usd < 0 or affordable < least else affordable
 
 
 def call_cost(price: PricesCalls, input_tokens: int, output_tokens: int) -> Decimal:

@@ -66,7 +66,8 @@ def plan_judges(
             msg = f"the check {check.id!r} needs a judge: name one with --judge-model, or `judge_model` in task.yaml"
             raise UsageError(msg)
         parsed = parse_model_name(name, config.providers)
-        if parsed.provider in FREE_PROVIDERS and not parsed.full.startswith(FAKE_JUDGE):
+        is_free = parsed.provider in FREE_PROVIDERS
+        if is_free and not parsed.full.startswith(FAKE_JUDGE):
             msg = f"{parsed.full} cannot judge the check {check.id!r}: take a model, or fake/judge:FILE"
             raise UsageError(msg)
         spec = make_spec(
@@ -77,7 +78,6 @@ def plan_judges(
             api_key=options.judge_api_key.get_secret_value() if options.judge_api_key else None,
             is_replayed=options.replay is not None,
         )
-        is_free = parsed.provider in FREE_PROVIDERS
         settings = {"temperature": JUDGE_TEMPERATURE, "seed": JUDGE_SEED}
         if not is_free:
             unsendable = unsendable_settings(spec)

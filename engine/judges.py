@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from fbench.engine.budgets import affordable_output, most_cost, price_at
+from fbench.engine.budgets import output_within, price_at
 from fbench.engine.errors import (
     ContextExceeded,
     FbenchError,
@@ -86,9 +86,9 @@ class Judges:
         if self._cap_usd is None or plan.price is None:
             return request
         estimate, price = model.estimate(request), price_at(plan.price, datetime.now(UTC))
-        left_usd = self._cap_usd - self._spent_usd - most_cost(price, estimate.input, 0)
-        affordable = affordable_output(price, estimate.input, left_usd)
-        if left_usd < 0 or affordable < max(estimate.min_output, 1):
+        left_usd = self._cap_usd - self._spent_usd
+        affordable = output_within(price, estimate.input, left_usd, max(estimate.min_output, 1))
+        if affordable is None:
             msg = (
                 f"the judge's purse does not pay for this call: ${self._spent_usd} of ${self._cap_usd} are spent and "
                 f"its input takes about {estimate.input} tokens; raise `budget.judge_cost_usd`, or let the rubric show "

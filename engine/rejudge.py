@@ -13,22 +13,19 @@ from fbench.engine.budgets import Budget, BudgetLimits
 from fbench.engine.errors import UsageError
 from fbench.engine.events import RunStarted
 from fbench.engine.options import DEFAULT_MODEL_WAIT_S, DEFAULT_RUNS_DIR, Lifted, RunOptions
-from fbench.engine.plan import RunPlan, make_plan, sandbox_spec, site_spec
+from fbench.engine.plan import RunPlan, make_plan
 from fbench.engine.record import RunRecord
 from fbench.engine.records.folder import RunFolder, make_run_id, write_atomically
 from fbench.engine.records.ledger import worse_status
 from fbench.engine.records.reading import find_run, read_result, read_started, read_transcript
 from fbench.engine.records.transcript import utc_now
-from fbench.engine.registry import load
-from fbench.engine.run import Run, Shared, fail
-from fbench.engine.scratch import open_scratch
+from fbench.engine.run import Shared, failure_as_data, open_run
 from fbench.tasks.loading import dump_manifest
 
 if TYPE_CHECKING:
     from fbench.engine.events import Watcher
     from fbench.engine.models.traffic import Traffic
     from fbench.engine.results import RunResult
-    from fbench.engine.seams import OpenSite
 
 REJUDGED = "rejudged"
 """The folder in a run's own that holds its later verdicts, one folder each."""
@@ -124,20 +121,12 @@ async def rejudge_run(rejudge: RejudgePlan, traffic: "Traffic", record: "Rejudge
     plan = rejudge.plan
     budget = Budget(BudgetLimits())
     try:
-        await record.start()
-        if plan.manifest.grader.sandbox == "same":
-            record.warn("`grader.sandbox: same` keeps the agent's home and temporary folder, which are not stored")
-        async with open_scratch(record.folder.run_id) as scratch:
-            spec = sandbox_spec(plan, record.folder.run_id, scratch)
-            open_site: OpenSite = load("sandboxes", plan.sandbox)
-            async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
-                run = Run(plan, traffic, record, budget, spec, open_sandbox, scratch / "baseline", shared)
-                await run.judge(scratch, rejudge.work)
-    except Exception as error:  # noqa: BLE001 - the one place where a rejudging's failure becomes data
-        fail(record, error)
-    except BaseException:
-        record.outcome.status = "cancelled"
-        raise
+        with failure_as_data(record):
+            await record.start()
+            if plan.manifest.grader.sandbox == "same":
+                record.warn("`grader.sandbox: same` keeps the agent's home and temporary folder, which are not stored")
+            async with open_run(plan, traffic, record, budget, shared) as run:
+                await run.judge(rejudge.work)
     finally:
         result = await record.finish(budget)
     return result

@@ -1,7 +1,7 @@
 """One run, on one screen: prepare, act, keep the work, judge, record."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,21 +71,13 @@ async def run_task(
     """Run one plan to its result, whatever happens. A cancelled caller leaves a `cancelled` result behind."""
     budget = Budget(limits_of(plan.manifest), on_breach=record.breached)
     try:
-        await record.start()
-        record.enter("preparing")
-        await index.run_started(record.started_run(), record.folder.path)
-        async with open_scratch(record.folder.run_id) as scratch:
-            spec = sandbox_spec(plan, record.folder.run_id, scratch)
-            open_site: OpenSite = load("sandboxes", plan.sandbox)
-            async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
-                run = Run(plan, traffic, record, budget, spec, open_sandbox, scratch / "baseline", shared)
+        with failure_as_data(record):
+            await record.start()
+            record.enter("preparing")
+            await index.run_started(record.started_run(), record.folder.path)
+            async with open_run(plan, traffic, record, budget, shared) as run:
                 await run.work()
-                await run.judge(scratch)
-    except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
-        fail(record, error)
-    except BaseException:
-        record.outcome.status = "cancelled"
-        raise
+                await run.judge()
     finally:
         result = await record.finish(budget)
         with anyio.move_on_after(RECORD_GRACE_S, shield=True):
@@ -93,10 +85,33 @@ async def run_task(
     return result
 
 
+@contextmanager
+def failure_as_data(record: RunRecord) -> Iterator[None]:
+    """What fails inside is the run's outcome and raises nothing; a cancellation is noted and goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the one place where a run's failure becomes data
+        _fail(record, error)
+    except BaseException:
+        record.outcome.status = "cancelled"
+        raise
+
+
+@asynccontextmanager
+async def open_run(
+    plan: RunPlan, traffic: "Traffic", record: RunRecord, budget: Budget, shared: "Shared"
+) -> "AsyncIterator[Run]":
+    """A run with its scratch folder and what its sandboxes share, while the context lasts."""
+    async with open_scratch(record.folder.run_id) as scratch:
+        spec = sandbox_spec(plan, record.folder.run_id, scratch)
+        open_site: OpenSite = load("sandboxes", plan.sandbox)
+        async with open_site(site_spec(plan, record.folder.run_id, scratch)) as open_sandbox:
+            yield Run(plan, traffic, record, budget, spec, open_sandbox, scratch, shared)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run that has begun. `baseline` is a host folder for the workspace as the agent first sees it; `shared` is
-    what it has in common with other runs."""
+    """One run that has begun. `scratch` is a host folder of its own; `shared` is what it has in common with others."""
 
     plan: RunPlan
     traffic: "Traffic"
@@ -104,8 +119,13 @@ class Run:
     budget: Budget
     spec: "SandboxSpec"
     open_sandbox: "OpenSandbox"
-    baseline: Path
+    scratch: Path
     shared: "Shared"
+
+    @property
+    def baseline(self) -> Path:
+        """The host folder for the workspace as the agent first sees it."""
+        return self.scratch / "baseline"
 
     async def work(self) -> None:
         """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
@@ -124,9 +144,8 @@ class Run:
             raise
         await self._keep()
 
-    async def judge(self, scratch: Path, work: "RunFolder | None" = None) -> None:
-        """The verdict on the final workspace, that of the run folder `work` where it is not this run's own; grading
-        sandboxes keep their files under `scratch`."""
+    async def judge(self, work: "RunFolder | None" = None) -> None:
+        """The verdict on the final workspace, that of the run folder `work` where it is not this run's own."""
         self.record.enter("judging")
         work = work or self.record.folder
         outputs = self.record.folder.grader_outputs
@@ -137,7 +156,7 @@ class Run:
                 manifest=self.plan.manifest,
                 task_folder=self.plan.task.folder,
                 workspace_final=work.workspace_final,
-                scratch=scratch,
+                scratch=self.scratch,
                 outputs=outputs,
                 spec=self.spec,
                 open_sandbox=self.open_sandbox,
@@ -252,7 +271,7 @@ def _bounded_diff(before: Path, after: Path) -> bytes:
     return diff_trees(before, after, max_bytes=MOST_DIFF_BYTES)
 
 
-def fail(record: RunRecord, error: BaseException) -> None:
+def _fail(record: RunRecord, error: BaseException) -> None:
     """Say what kind of failure ended the run; what we did not foresee is ours, with a traceback in the log."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

@@ -21,6 +21,7 @@ from fbench.judging.rubric_prompt import (
     read_verdict,
     verdict_tool,
 )
+from fbench.judging.scoring import as_written, weighted_mean
 from fbench.tasks import manifest
 from fbench.tasks.checks import CheckBase
 
@@ -126,26 +127,24 @@ async def _vote(question: Question, number: int, cache: VerdictCache) -> Vote:
 
 def _outcome(rubric: Rubric, votes: Sequence[Vote], seen: Mapping[str, Any]) -> CheckOutcome:
     rows: dict[str, dict[str, Any]] = {}
-    gained, total = Fraction(), Fraction()
+    means: dict[str, Fraction] = {}
     for criterion in rubric.settings.criteria:
         scores = [float(vote.criteria[criterion.id]["score"]) for vote in votes]
-        mean = sum(map(_written, scores), Fraction()) / len(scores)
-        weight = _written(criterion.weight)
-        gained, total = gained + weight * mean, total + weight
+        mean = means[criterion.id] = sum(map(as_written, scores), Fraction()) / len(scores)
         rows[criterion.id] = {
             "weight": criterion.weight,
             "score": float(mean),
             "scores": scores,
             "disagreement": max(scores) - min(scores),
         }
-    exact = gained / total
+    exact = weighted_mean((criterion.weight, means[criterion.id]) for criterion in rubric.settings.criteria)
     score, threshold = float(exact), rubric.settings.threshold
     disagreement = max(row["disagreement"] for row in rows.values())
     told = ", ".join(f"{name} {row['score']:.3g}" for name, row in rows.items())
     if len(votes) > 1:
         told += f"; {len(votes)} votes, which differ by up to {disagreement:.3g}"
     output = {**seen, "criteria": rows, "disagreement": disagreement, "threshold": threshold, "votes": _told(votes)}
-    return CheckOutcome("passed" if exact >= _written(threshold) else "failed", score, told, output)
+    return CheckOutcome("passed" if exact >= as_written(threshold) else "failed", score, told, output)
 
 
 def _told(votes: Sequence[Vote]) -> list[dict[str, Any]]:
@@ -159,7 +158,3 @@ def _told(votes: Sequence[Vote]) -> list[dict[str, Any]]:
         }
         for vote in votes
     ]
-
-
-def _written(number: float) -> Fraction:
-    return Fraction(str(number))

@@ -15,7 +15,7 @@ from fbench.judging.evidence import clean_text
 from fbench.judging.gather import CannotEvaluate
 
 if TYPE_CHECKING:
-    from fbench.engine.confine import ConfinedFolder
+    from fbench.engine.confine import ConfinedFolder, FolderListing
     from fbench.judging.rubric_file import Settings
 
 MAX_ARTIFACT_CHARS = 60_000
@@ -62,8 +62,9 @@ def gather_exhibits(settings: "Settings", context: CheckContext) -> list[Exhibit
         CannotEvaluate: the rubric asks for a diff or transcript of a run that has none.
     """
     exhibits: list[Exhibit] = []
+    listing = context.workspace.list_folder(depth=_DEPTH) if any(map(_is_glob, settings.artifacts)) else None
     for pattern in settings.artifacts:
-        exhibits += _artifacts(context.workspace, pattern, exhibits)
+        exhibits += _artifacts(context.workspace, listing if _is_glob(pattern) else None, pattern, exhibits)
     if settings.diff:
         exhibits.append(_diff(context.materials.diff))
     if settings.transcript:
@@ -88,11 +89,17 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def _artifacts(workspace: "ConfinedFolder", pattern: str, seen: Sequence[Exhibit]) -> Iterator[Exhibit]:
-    if not any(sign in pattern for sign in "*?["):
+def _is_glob(pattern: str) -> bool:
+    return any(sign in pattern for sign in "*?[")
+
+
+def _artifacts(
+    workspace: "ConfinedFolder", listing: "FolderListing | None", pattern: str, seen: Sequence[Exhibit]
+) -> Iterator[Exhibit]:
+    """The files that a pattern names: itself without a listing, else those of the listing that fit it."""
+    if listing is None:
         names, is_cut = [pattern], False
     else:
-        listing = workspace.list_folder(depth=_DEPTH)
         names = [entry.path for entry in listing.entries if entry.kind == "file" and matches(entry.path, pattern)]
         is_cut = listing.is_cut
         if not names:

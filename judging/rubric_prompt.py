@@ -4,9 +4,9 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from secrets import token_hex
 from typing import Any
 
+from fbench.engine.models.canonical import new_evidence_mark
 from fbench.engine.seams import Message, ModelReply, ToolSchema
 from fbench.judging.rubric_evidence import Exhibit
 from fbench.judging.rubric_file import Rubric
@@ -66,7 +66,7 @@ def verdict_tool(rubric: Rubric) -> ToolSchema:
 
 def judge_messages(rubric: Rubric, prompt: str, exhibits: Sequence[Exhibit]) -> list[Message]:
     """The question; the markers around evidence hold a word that is drawn anew for each call."""
-    mark = f"fbench-evidence-{token_hex(16)}"
+    mark = new_evidence_mark()
     parts = [f"# The task the agent was given\n\n{prompt.strip()}"]
     if rubric.guidance:
         parts.append(f"# Guidance\n\n{rubric.guidance}")

@@ -1,6 +1,6 @@
 """From check results to a verdict: the weighted mean, the gates and the threshold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import nextafter
 
@@ -23,12 +23,8 @@ def composite_score(checks: Sequence[CheckResult]) -> float:
     >>> composite_score([check(1.0, 0.7), check(1.0, 0.2), check(0.0, 0.1)])
     0.9
     """
-    total = sum((_written(check.weight) for check in checks), Fraction())
-    if not total:
-        return 0.0
-    gained = sum((_written(check.weight) * _written(check.score) for check in checks), Fraction())
-    score = float(gained / total)
-    return score if gained == total else min(score, ALMOST_ONE)
+    mean = weighted_mean((check.weight, as_written(check.score)) for check in checks)
+    return 1.0 if mean == 1 else min(float(mean), ALMOST_ONE)
 
 
 def make_verdict(checks: Sequence[CheckResult], pass_threshold: float) -> Verdict:
@@ -39,5 +35,15 @@ def make_verdict(checks: Sequence[CheckResult], pass_threshold: float) -> Verdic
     return Verdict(score=score, passed=score >= pass_threshold, checks=tuple(checks))
 
 
-def _written(number: float) -> Fraction:
+def weighted_mean(weighed: Iterable[tuple[float, Fraction]]) -> Fraction:
+    """The mean of scores by their weights, exact; 0 without any weight."""
+    total = gained = Fraction()
+    for weight, score in weighed:
+        total += as_written(weight)
+        gained += as_written(weight) * score
+    return gained / total if total else Fraction()
+
+
+def as_written(number: float) -> Fraction:
+    """The decimal that a number is written as, exact."""
     return Fraction(str(number))

@@ -141,7 +141,11 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """A path as it is written in messages: `grader.checks[2].threshold`."""
+    """A path as it is written in messages.
+
+    >>> dotted(("grader", "checks", 2, "threshold"))
+    'grader.checks[2].threshold'
+    """
     text = ""
     for part in path:
         if isinstance(part, int):

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fbench.tasks.errors import Problem
+from fbench.tasks.loading import dotted
 from fbench.tasks.wording import say, unknown_key
 from fbench.tasks.yaml_lines import UnreadableYaml, read_yaml
 
@@ -63,18 +64,6 @@ def valid_keys(kind: type[BaseModel], path: KeyPath) -> list[str]:
         if field is not None and (inner := _model_in(field.annotation)) is not None:
             kind = inner
     return list(kind.model_fields)
-
-
-def dotted(path: KeyPath) -> str:
-    """A path as people write it.
-
-    >>> dotted(("verdicts", 0, "scores"))
-    'verdicts[0].scores'
-    """
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type form

@@ -88,7 +88,7 @@ def rejudge(
     log_to_stderr(quiet=quiet)
     blank_secrets_in_proc(secret_variables(find_config(given["config"])))
     folders = find_target(given["runs_dir"] or DEFAULT_RUNS_DIR, str(run_id or suite)).folders
-    options = [_options(folder, given) for folder in folders]
+    options = _options(folders, stated_options(given))
     is_alone = run_id is not None
     done, code = _execute(options, concurrency or DEFAULT_CONCURRENCY, is_alone=is_alone, quiet=quiet)
     if as_json:
@@ -103,10 +103,10 @@ def _exit_code(done: "Sequence[Rejudged]") -> int:
     return 3 if any(item.after is None or item.after.status == "error" for item in done) else 0
 
 
-def _options(folder: Path, given: dict[str, Any]) -> "RejudgeOptions":
+def _options(folders: "Sequence[Path]", stated: dict[str, Any]) -> "list[RejudgeOptions]":
     from fbench.engine.rejudge import RejudgeOptions  # noqa: PLC0415 - late, see rejudge
 
-    return RejudgeOptions.model_validate({**stated_options(given), "run": folder, "runs_dir": folder.parent})
+    return [RejudgeOptions.model_validate({**stated, "run": folder, "runs_dir": folder.parent}) for folder in folders]
 
 
 def _execute(

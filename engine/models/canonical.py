@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from fbench.engine.models.conversation import count_unchanged
@@ -20,7 +21,7 @@ RUN_ID_WORD = "<fbench-run-id>"
 SCRATCH_WORD = "<fbench-scratch>"
 EVIDENCE_WORD = "<fbench-evidence>"
 EVIDENCE_MARK = re.compile(r"fbench-evidence-[0-9a-f]{32}")
-"""What frames evidence in a request to a judge, drawn anew for each."""
+"""What frames evidence in a request to a judge, as `new_evidence_mark` draws it."""
 START = ""
 """The digest before the first message."""
 
@@ -143,6 +144,11 @@ class Canonicaliser:
 def call_form(call: ToolCall, call_id: str) -> dict[str, str]:
     """A tool call as JSON."""
     return {"id": call_id, "name": call.name, "arguments": call.arguments}
+
+
+def new_evidence_mark() -> str:
+    """A word that no evidence holds, for one request to a judge."""
+    return f"fbench-evidence-{token_hex(16)}"
 
 
 def digest_of(value: Any) -> str:  # noqa: ANN401 - JSON values

@@ -67,18 +67,10 @@ class FakeModel:
         self._position += 1
         calls = turn.tool_calls
         given = turn.usage
-        usage = Usage()
-        if given:
-            usage = Usage(
-                input=given.input - given.cached_input,
-                cache_read=given.cached_input,
-                output=given.output,
-                reasoning=given.reasoning,
-            )
         return ModelReply(
             content=_as_text(turn) if self._as_text else turn.content,
             tool_calls=() if self._as_text else tuple(map(_as_call, calls)),
-            usage=usage,
+            usage=given.counts() if given else Usage(),
             usage_raw=given.model_dump() if given else None,
             model_answered=self.name,
             finish_reason="tool_calls" if calls and not self._as_text else "stop",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fbench.engine.errors import UsageError
 from fbench.engine.models.answers import new_call_id
 from fbench.engine.models.canonical import EVIDENCE_MARK
-from fbench.engine.models.script import MOST_SCRIPT_BYTES, ScriptUsage
+from fbench.engine.models.script import ScriptUsage, read_fake_file
 from fbench.engine.seams import AttemptFailed, ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
 from fbench.tasks.yaml_models import Faulty, read_model
 
@@ -81,16 +81,10 @@ class FakeJudge:
             content = rule.replies[asked_before]
         else:
             calls = (ToolCall(new_call_id(), tool.name, json.dumps(_verdict(rule, tool.parameters))),)
-        given = rule.usage or ScriptUsage()
         return ModelReply(
             content=content,
             tool_calls=calls,
-            usage=Usage(
-                input=given.input - given.cached_input,
-                cache_read=given.cached_input,
-                output=given.output,
-                reasoning=given.reasoning,
-            ),
+            usage=rule.usage.counts() if rule.usage else Usage(),
             usage_raw=rule.usage.model_dump() if rule.usage else None,
             model_answered=self.name,
             finish_reason="tool_calls" if calls else "stop",
@@ -109,17 +103,9 @@ def load_judge(path: Path, name: str) -> FakeJudge:
     Raises:
         UsageError: it cannot be read, or is no such file.
     """
+    text = read_fake_file(path, "the judge's file", "fake/judge:FILE")
     try:
-        if not path.is_file():
-            msg = f"the judge's file {path} is no file; the name is fake/judge:FILE, relative to the working folder"
-            raise UsageError(msg)
-        if (size := path.stat().st_size) > MOST_SCRIPT_BYTES:
-            msg = f"the judge's file {path} has {size} bytes; at most {MOST_SCRIPT_BYTES} are read"
-            raise UsageError(msg)
-        return FakeJudge(name, read_model(JudgeFile, path.read_text(encoding="utf-8"), str(path)))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"the judge's file {path} cannot be read: {error}"
-        raise UsageError(msg) from None
+        return FakeJudge(name, read_model(JudgeFile, text, str(path)))
     except Faulty as faulty:
         raise UsageError(str(faulty)) from None
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fbench.engine.errors import UsageError
+from fbench.engine.seams import Usage
+from fbench.tasks.loading import dotted
 from fbench.tasks.yaml_lines import Document, UnreadableYaml, read_yaml
 
 if TYPE_CHECKING:
@@ -37,6 +39,15 @@ class ScriptUsage(_Frozen):
     cached_input: _Count = 0
     output: _Count = 0
     reasoning: _Count = 0
+
+    def counts(self) -> Usage:
+        """The same as disjoint counts."""
+        return Usage(
+            input=self.input - self.cached_input,
+            cache_read=self.cached_input,
+            output=self.output,
+            reasoning=self.reasoning,
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -87,24 +98,14 @@ def load_script(path: Path) -> Script:
     Raises:
         UsageError: it cannot be read or is no script; every problem stands on a line of its own.
     """
-    try:
-        if not path.is_file():
-            msg = f"the fake script {path} is no file; the name is fake/script:FILE, relative to the working folder"
-            raise UsageError(msg)
-        if (size := path.stat().st_size) > MOST_SCRIPT_BYTES:
-            msg = f"the fake script {path} has {size} bytes; at most {MOST_SCRIPT_BYTES} are read"
-            raise UsageError(msg)
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        msg = f"the fake script {path} cannot be read: {error}"
-        raise UsageError(msg) from None
+    text = read_fake_file(path, "the fake script", "fake/script:FILE")
     try:
         document = read_yaml(text)
     except UnreadableYaml as error:
         msg = f"{path}:{error.line or 1}: {error.message}"
         raise UsageError(msg) from None
     problems = [
-        f"{path}:{finding.line}: {_dotted(finding.path)}: {finding.message}; {finding.hint}"
+        f"{path}:{finding.line}: {dotted(finding.path)}: {finding.message}; {finding.hint}"
         for finding in document.findings
     ]
     try:
@@ -115,6 +116,25 @@ def load_script(path: Path) -> Script:
         if not problems:
             return script
     raise UsageError("\n".join(dict.fromkeys(problems)))
+
+
+def read_fake_file(path: Path, what: str, form: str) -> str:
+    """The text of a file that a fake goes by; `what` it is and the `form` of the fake's name are for the reader.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        if not path.is_file():
+            msg = f"{what} {path} is no file; the name is {form}, relative to the working folder"
+            raise UsageError(msg)
+        if (size := path.stat().st_size) > MOST_SCRIPT_BYTES:
+            msg = f"{what} {path} has {size} bytes; at most {MOST_SCRIPT_BYTES} are read"
+            raise UsageError(msg)
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        msg = f"{what} {path} cannot be read: {error}"
+        raise UsageError(msg) from None
 
 
 def _explain(path: Path, document: Document, problem: "ErrorDetails") -> str:
@@ -131,17 +151,10 @@ def _explain(path: Path, document: Document, problem: "ErrorDetails") -> str:
         words = "must be a mapping, or a text that is sent as it stands"
     elif not isinstance(problem["input"], dict | list | tuple):
         words = f"{words}, not {problem['input']!r}"[:_LONGEST_WORDS]
-    return f"{path}:{document.line_of(loc)}: {_dotted(loc) or 'the script'}: {words}"
+    return f"{path}:{document.line_of(loc)}: {dotted(loc) or 'the script'}: {words}"
 
 
 def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
     """The keys that are legal where `loc` ends: `turns[0].usage.x` has four parts, `turns[0].tool_calls[0].x` five."""
     models: dict[int, type[BaseModel]] = {1: Script, 3: ScriptTurn, 4: ScriptUsage, 5: ScriptCall}
     return list(models[len(loc)].model_fields)
-
-
-def _dotted(loc: tuple[str | int, ...]) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
