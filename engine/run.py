@@ -161,6 +161,7 @@ class Run:
                 spec=self.spec,
                 open_sandbox=self.open_sandbox,
                 on_check=self.record.checked,
+                run_id=work.run_id,
                 materials=Materials(self.plan.task.prompt, work.workspace_diff, work.transcript),
                 open_judge=self._judges(work.run_id).open,
                 verdict_cache=self._verdict_cache(),

@@ -456,6 +456,7 @@ class JudgeRequest:
             unless the task asks for `sandbox: same`, an empty scratch folder.
         open_sandbox: opens it.
         on_check: told of each result as it is known, skipped ones too.
+        run_id: the run whose work is judged, for what users are told; None is that of `spec`.
         materials, open_judge, verdict_cache: see CheckContext.
     """
 
@@ -467,6 +468,7 @@ class JudgeRequest:
     spec: SandboxSpec
     open_sandbox: OpenSandbox
     on_check: Callable[["CheckResult"], None]
+    run_id: str | None = None
     materials: Materials = Materials()
     open_judge: OpenJudge | None = None
     verdict_cache: Path | None = None

@@ -164,7 +164,7 @@ async def _open(stack: AsyncExitStack, request: JudgeRequest, folder: Path) -> S
 
 
 def _what_next(request: JudgeRequest) -> str:
-    again = f"fbench rejudge {request.workspace_final.parent.name}"
+    again = f"fbench rejudge {request.run_id or request.spec.run_id}"
     return f"The work is kept in {request.workspace_final}; see `fbench doctor`, then `{again}`"
 
 
