@@ -4,6 +4,7 @@
 # %%
 import asyncio
 from statistics import mean
+from typing import Any
 
 from fbench.engine import Engine, RunOptions, RunResult
 
@@ -12,12 +13,12 @@ ATTEMPTS = 2
 
 
 # %%
-async def attempt(engine: Engine, seed: int, **options: object) -> RunResult:
+async def attempt(engine: Engine, seed: int, **options: Any) -> RunResult:
     """One run; an error of the infrastructure is in its result and raises nothing."""
-    return await engine.run(RunOptions(task="hello_repo_fix", model=MODEL, seed=seed, **options))  # type: ignore[arg-type]
+    return await engine.run(RunOptions(task="hello_repo_fix", model=MODEL, seed=seed, **options))
 
 
-async def attempts(**options: object) -> list[RunResult]:
+async def attempts(**options: Any) -> list[RunResult]:
     """Several runs at once, on the loop that is there."""
     async with Engine() as engine, asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(engine, seed, **options)) for seed in range(ATTEMPTS)]
