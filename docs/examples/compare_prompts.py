@@ -4,7 +4,6 @@
 # %%
 import asyncio
 from statistics import mean
-from typing import Any
 
 from fbench.engine import Engine, RunOptions, RunResult
 
@@ -13,12 +12,13 @@ ATTEMPTS = 2
 
 
 # %%
-async def attempt(engine: Engine, seed: int, **options: Any) -> RunResult:
+async def attempt(engine: Engine, seed: int, **options: object) -> RunResult:
     """One run; an error of the infrastructure is in its result and raises nothing."""
-    return await engine.run(RunOptions(task="hello_repo_fix", model=MODEL, seed=seed, **options))
+    given = {"task": "hello_repo_fix", "model": MODEL, "seed": seed, **options}
+    return await engine.run(RunOptions.model_validate(given))
 
 
-async def attempts(**options: Any) -> list[RunResult]:
+async def attempts(**options: object) -> list[RunResult]:
     """Several runs at once, on the loop that is there."""
     async with Engine() as engine, asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(engine, seed, **options)) for seed in range(ATTEMPTS)]
