@@ -6,6 +6,7 @@ JSON document with what the package said. Whatever the package does to this proc
 only its own answers.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.abc
@@ -16,7 +17,7 @@ import os
 import resource
 import sys
 
-# Imported before the files are gone. A package about times of day has no need of more; `ctypes` is left out on purpose.
+# Imported before the files are gone, for what the standard library itself imports late; what the package imports is added.
 PRELOADED = (
     "abc argparse array ast bisect builtins calendar cmath codecs collections collections.abc contextlib copy datetime "
     "_strptime dataclasses decimal difflib enum errno fnmatch fractions functools gettext graphlib heapq inspect "
@@ -24,6 +25,7 @@ PRELOADED = (
     "statistics string stringprep struct textwrap threading time traceback types typing unicodedata warnings weakref "
     "zoneinfo encodings.ascii encodings.idna encodings.latin_1 encodings.utf_8_sig"
 ).split()
+PRIVATE = ("__future__", "_strptime")
 
 
 class MemoryFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -52,6 +54,37 @@ class MemoryFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def _place(self, fullname):
         stem = fullname.replace(".", "/")
         return next((place for place in (f"{stem}/__init__.py", f"{stem}.py") if place in self.sources), None)
+
+
+def preload(sources):
+    """Import what the standard library holds of the package's imports, none of which could be found later.
+
+    Not `ctypes`, which reads the judge's memory without opening anything, nor a module that brings it along: without
+    `_ctypes` it cannot be imported, and once the files are gone that one cannot come back.
+    """
+    sys.modules["_ctypes"] = None
+    for name in PRELOADED:
+        import_one(name)
+    for text in sources.values():
+        try:
+            nodes = list(ast.walk(ast.parse(text)))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue  # the package's own error, when it is imported
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    import_one(alias.name)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                import_one(node.module, [alias.name for alias in node.names])
+
+
+def import_one(name, wanted=()):
+    """Import a module of the standard library, if there is one; private ones are left, `__main__` among them."""
+    parts = name.split(".")
+    if parts[0] not in sys.stdlib_module_names or any(part.startswith("_") and part not in PRIVATE for part in parts):
+        return
+    with contextlib.suppress(Exception):
+        __import__(name, fromlist=[part for part in wanted if not part.startswith("_")])
 
 
 def plain(value):
@@ -106,9 +139,7 @@ def main():
     questions_fd, answers_fd = int(sys.argv[1]), int(sys.argv[2])
     with open(questions_fd, encoding="utf-8") as stream:
         task = json.load(stream)
-    for name in PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    preload(task["sources"])
     sys.meta_path.append(MemoryFinder(task["sources"]))
     # With no descriptor left to give, nothing can be opened any more: not the grader's files, not by a child either.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))

@@ -95,6 +95,34 @@ def test_each_fault_beside_the_right_fix_costs_its_check(
     assert {name for name in lost if judged.checks[name] == 0.0} == lost
 
 
+def test_the_package_may_import_anything_of_the_standard_library(task: Any) -> None:
+    workspace = task.solve()
+    imports = "import bisect, csv, hashlib, sqlite3, uuid, xml.etree.ElementTree\nfrom email import message\n"
+    lines = "from __future__ import annotations\n\n" + imports + "from concurrent.futures import ThreadPoolExecutor\n"
+    module = workspace / "hello" / "schedule.py"
+    module.write_text(lines + module.read_text(encoding="utf-8"), encoding="utf-8")
+    judged = task.judge(workspace)
+    assert set(judged.checks.values()) == {1.0}
+    assert judged.passed
+
+
+def test_the_package_gets_no_ctypes_by_any_import(task: Any) -> None:
+    workspace = task.solve()
+    attempt = """import sys
+sys.modules.pop("_ctypes", None)
+try:
+    import multiprocessing.sharedctypes
+    import ctypes
+except (ImportError, OSError):
+    raise RuntimeError("no ctypes") from None
+"""
+    module = workspace / "hello" / "schedule.py"
+    module.write_text(attempt + module.read_text(encoding="utf-8"), encoding="utf-8")
+    done = task.run('python -I -B "$FBENCH_GRADER/check.py" night_greeting', workspace)
+    assert done.returncode == 1
+    assert b"'text': 'no ctypes'" in done.stdout
+
+
 def test_a_package_that_never_answers_is_judged_in_bounded_time(task: Any) -> None:
     change(task.folder / "grader", "check.py", "PROBE_TIMEOUT_S = 15.0", "PROBE_TIMEOUT_S = 0.5")
     workspace = task.solve()
