@@ -67,6 +67,14 @@ def test_repairing_only_the_reported_crash_earns_partial_credit(task: Any) -> No
     assert judged.checks["unchanged"] == 1.0
 
 
+def test_the_lazy_agent_of_the_greetings_earns_a_part(task: Any) -> None:
+    judged = task.judge(task.play_lazy())
+    assert not judged.passed
+    assert 0.1 < judged.score < 0.5
+    assert judged.checks["night_greeting"] == 1.0
+    assert judged.checks["time_left"] == judged.checks["whole_day"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "lost"),
     [

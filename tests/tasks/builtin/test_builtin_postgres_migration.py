@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fbench.engine.models.script import load_script
 from fbench.engine.seams import JudgeRequest
 from fbench.judging.judge import judge_workspace
 
@@ -145,6 +146,18 @@ def test_a_broken_rule_costs_rows_of_another_shop(task: Any, shop: str, fault: s
     script.write_text(text.replace(old, new), encoding="utf-8")
     found = measured(task, workspace, shop)
     assert 0.0 <= found["rows_right"] < 1.0
+
+
+async def test_the_lazy_migration_earns_a_part(task: Any, shop: str) -> None:
+    script = load_script(task.folder / "lazy.yaml")
+    workspace = task.open_workspace()
+    arguments = script.turns[0].tool_calls[0].arguments
+    assert isinstance(arguments, dict)
+    done = task.run(arguments["command"].replace(TASK_DSN, shop), workspace)
+    assert done.returncode == 0, done.stderr.decode()
+    verdict = await judged(task, workspace, shop)
+    assert not verdict.passed
+    assert 0.5 < verdict.score < 0.7
 
 
 def test_a_migration_that_runs_once_only_misses_rows_that_came_later(task: Any, shop: str) -> None:

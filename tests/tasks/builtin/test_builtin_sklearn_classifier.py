@@ -53,6 +53,13 @@ def test_the_members_manifest_lists_every_exploit(task: Any) -> None:
     assert {path.stem for path in (task.folder / "exploits").iterdir()} == set(EXPLOITS)
 
 
+def test_the_lazy_agent_of_the_members_earns_a_part(task: Any) -> None:
+    judged = task.judge(task.play_lazy())
+    assert not judged.passed
+    assert judged.checks["learns"] == 1.0
+    assert 0.2 < judged.score < 0.75
+
+
 def test_a_linear_model_earns_a_part(task: Any) -> None:
     workspace = task.open_workspace()
     (workspace / "predict.py").write_text(LAZY, encoding="utf-8")
