@@ -49,7 +49,7 @@ def test_the_lazy_agent_of_the_orders_earns_a_part(task: Any) -> None:
     judged = task.judge(task.play_lazy())
     assert not judged.passed
     assert judged.checks["reads_its_input"] == 1.0
-    assert 0.05 < judged.score < 0.4
+    assert 0.1 < judged.score < 0.5
 
 
 def test_the_hard_coded_exploit_really_holds_the_right_summary(task: Any) -> None:
