@@ -116,7 +116,7 @@ def test_the_true_expectations_have_all_the_skill_and_the_best_rate_none(task: A
 def test_expectations_that_cannot_be_used_count_nothing(task: Any, change: str) -> None:
     lines: list[tuple[str, object]] = [(policy, expected) for policy, _, _, expected in true_lines(task)]
     first = lines[0][0]
-    changed = {
+    changes: dict[str, list[tuple[str, object]]] = {
         "missing": lines[1:],
         "twice": [*lines, lines[0]],
         "nan": [(first, "nan"), *lines[1:]],
@@ -125,8 +125,8 @@ def test_expectations_that_cannot_be_used_count_nothing(task: Any, change: str) 
         "text": [(first, "one"), *lines[1:]],
         "empty": [],
         "bytes": [("\udcff\x00", 1)],
-    }[change]
-    found = measure_text(task, as_csv(changed))
+    }
+    found = measure_text(task, as_csv(changes[change]))
     assert (found["d2"], found["skill"], found["level"]) == (0.0, 0.0, 0.0)
     assert found["problem"]
 
