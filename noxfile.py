@@ -3,6 +3,7 @@
 Each session installs what its file in .ci/ pins, by hash, and then fbench itself without asking for anything more.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -24,7 +25,13 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "lint": ("--group", "lint"),
     "tests": ("pyproject.toml", "--extra", "mle", "--group", "test"),
     "types": ("pyproject.toml", "--extra", "mle", "--group", "test", "--group", "types"),
+    # What the benchmarks measure beside fbench. No groups of pyproject.toml: uv.lock would have to fit them together.
+    "bench-inspect": (".ci/bench-inspect.in",),
+    "bench-harbor": (".ci/bench-harbor.in",),
 }
+OLDEST_PYTHON = "3.11"
+PEERS = {"bench-inspect": OLDEST_PYTHON, "bench-harbor": "3.12"}
+"""Their requirement files, and the Python each is installed for: Harbor wants a newer one than fbench."""
 
 
 @nox.session
@@ -87,9 +94,18 @@ def docker(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The measurements of tests/benchmarks, one after the other; arguments after `--` go to pytest."""
+    """The measurements of tests/benchmarks, one after the other; arguments after `--` go to pytest.
+
+    The peers that fbench is measured beside get an environment each:
+    `-- tests/benchmarks/bench_peers.py` runs these alone.
+    """
     _install(session, "tests")
-    _pytest(session, *(session.posargs or sorted(map(str, Path("tests/benchmarks").glob("bench_*.py")))))
+    session.env["FBENCH_REQUIRE_DOCKER"] = "1"
+    paths = session.posargs or sorted(map(str, Path("tests/benchmarks").glob("bench_*.py")))
+    if any("bench_peers" in path for path in paths):
+        session.env["FBENCH_BENCH_INSPECT"] = _install_peer(session, "bench-inspect")
+        session.env["FBENCH_BENCH_HARBOR"] = _install_peer(session, "bench-harbor")
+    _pytest(session, *paths)
 
 
 @nox.session(default=False, venv_backend="none")
@@ -105,7 +121,7 @@ def lock(session: nox.Session) -> None:
             "compile",
             *selection,
             "--universal",
-            "--python-version=3.11",
+            f"--python-version={PEERS.get(name, OLDEST_PYTHON)}",
             "--generate-hashes",
             "--no-header",
             "--no-emit-index-url",
@@ -120,6 +136,24 @@ def _install(session: nox.Session, lock_name: str, *, project: bool = True) -> N
     session.install("--require-hashes", "-r", f".ci/requirements-{lock_name}.txt")
     if project:
         session.install("--no-deps", "--no-build-isolation", "--editable", ".")
+
+
+def _install_peer(session: nox.Session, lock_name: str) -> str:
+    """An environment beside the session's own with what is pinned for a peer; gives its Python.
+
+    uv looks for the Python on PATH; where pyenv is used, also among its versions, of which PATH shows one.
+    """
+    uv = shutil.which("uv")
+    if uv is None:
+        session.error("uv is not on PATH, which makes the environments of the peers; `pip install uv`")
+    folder = Path(session.virtualenv.location).with_name(lock_name)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    path = os.pathsep.join([os.environ["PATH"], *map(str, sorted(pyenv.glob("versions/*/bin")))])
+    run = functools.partial(session.run, uv, external=True, env={"PATH": path, "VIRTUAL_ENV": ""}, silent=True)
+    run("venv", "--quiet", "--clear", f"--python={PEERS[lock_name]}", str(folder))
+    python = str(folder / "bin" / "python")
+    run("pip", "install", "--require-hashes", f"--python={python}", "-r", f".ci/requirements-{lock_name}.txt")
+    return python
 
 
 def _pytest(session: nox.Session, *arguments: str, success_codes: Iterable[int] = (0,)) -> None:

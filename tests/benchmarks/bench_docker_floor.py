@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -15,59 +15,20 @@ from fbench.engine.owner import owner_identity
 from fbench.engine.seams import ExecRequest, SandboxSpec
 from fbench.sandboxes.docker import open_container_sandbox
 from fbench.sandboxes.docker_engine import ContainerHost
+from tests.benchmarks.peers.docker_floor import floor
+from tests.benchmarks.peers.folders import IMAGE
+from tests.benchmarks.peers.measure import Cost, Meter
 
 if TYPE_CHECKING:
     from tests.benchmarks.conftest import MakeScript, MakeTask, Say
 
-IMAGE = "fbench/base:1"
 ROUNDS = 12
 MOST_RATIO = 1.5
 MOST_TEARDOWN_S = 0.3
-CONTAINERS = 2
-"""Of a trivial run: the agent's and the check's, with one command in each."""
+EXECS = (1, 1)
+"""The containers of a trivial run, the agent's and the check's, with one command in each."""
 
 Summary = Callable[[Sequence[float]], str]
-
-
-class Cost(NamedTuple):
-    """Seconds of the clock, and of this process's CPU; the engine's own CPU is in neither."""
-
-    wall_s: float
-    cpu_s: float
-
-
-class Meter:
-    """Measures from its making on."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> Cost:
-        return Cost(time.perf_counter() - self._wall, time.process_time() - self._cpu)
-
-
-async def floor(host: ContainerHost) -> Cost:
-    """The same containers and commands through the bare API, with nothing of what makes a sandbox of a container."""
-    meter = Meter()
-    for _ in range(CONTAINERS):
-        name = f"fbench-bench-{uuid4().hex[:12]}"
-        config: dict[str, Any] = {
-            "Image": IMAGE,
-            "Cmd": ["sleep", "60"],
-            "Labels": {"fbench.run": name, "fbench.owner": owner_identity()},
-            "HostConfig": {"NetworkMode": "none", "AutoRemove": True},
-        }
-        container = await host.client.containers.create(config, name=name)
-        try:
-            await container.start()
-            execution = await container.exec(["true"])
-            async with execution.start(detach=False) as stream:
-                while await stream.read_out() is not None:
-                    pass
-            assert (await execution.inspect())["ExitCode"] == 0
-        finally:
-            await container.delete(force=True)
-    return meter.read()
 
 
 async def test_a_trivial_run_costs_at_most_one_and_a_half_of_the_floor(
@@ -96,15 +57,15 @@ async def test_a_trivial_run_costs_at_most_one_and_a_half_of_the_floor(
             return cost
 
         await run()  # the one that warms the engine, sweeps, and loads what runs import
-        await floor(host)
+        await floor(host, EXECS)
         teardowns.clear()
         for round_ in range(ROUNDS):
             if round_ % 2:
-                floors.append(await floor(host))
+                floors.append(await floor(host, EXECS))
                 runs.append(await run())
             else:
                 runs.append(await run())
-                floors.append(await floor(host))
+                floors.append(await floor(host, EXECS))
     ratio = statistics.median(c.wall_s for c in runs) / statistics.median(c.wall_s for c in floors)
     pairs = [run.wall_s / bare.wall_s for run, bare in zip(runs, floors, strict=True)]
     say(f"floor: {summary([cost.wall_s for cost in floors])}, own CPU {summary([cost.cpu_s for cost in floors])}")

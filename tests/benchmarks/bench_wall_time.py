@@ -1,12 +1,11 @@
 """How long after its deadline the last process of a run is gone."""
 
 import os
-import select
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -15,6 +14,7 @@ import pytest
 from fbench.engine import Engine, RunOptions, RunResult
 from fbench.engine.events import Event, PhaseStarted
 from fbench.sandboxes import bubblewrap, docker
+from tests.benchmarks.peers.sleepers import new_tag, open_sleepers, wait_for_all
 
 if TYPE_CHECKING:
     from fbench.sandboxes.docker_engine import ContainerHost
@@ -29,35 +29,6 @@ PATIENCE_S = 20.0
 
 Kind = Literal["docker", "bubblewrap"]
 Summary = Callable[[Sequence[float]], str]
-
-
-def open_sleepers(tag: str) -> dict[int, int]:
-    """pid -> a descriptor of each process that has `tag` in its command line. The caller closes them."""
-    found = {}
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(file.parent.name)
-        try:
-            if tag.encode() in file.read_bytes() and pid != os.getpid():
-                found[pid] = os.pidfd_open(pid)
-        except OSError:
-            continue
-    return found
-
-
-def wait_for_all(fds: Sequence[int]) -> float:
-    """The moment at which the last of these processes ended. Blocking."""
-    waiting = select.poll()
-    for fd in fds:
-        waiting.register(fd, select.POLLIN)
-    left = set(fds)
-    end = time.monotonic() + PATIENCE_S
-    while left:
-        ready = waiting.poll(max(0.0, end - time.monotonic()) * 1000)
-        assert ready, f"{len(left)} processes outlived the deadline by {PATIENCE_S} s"
-        for fd, _ in ready:
-            waiting.unregister(fd)
-            left.discard(fd)
-    return time.monotonic()
 
 
 class Everything(set[tuple[str, str]]):
@@ -103,7 +74,7 @@ async def _breaches(kind: Kind, task: Path, make_script: "MakeScript", root: Pat
 
 
 async def _breach(engine: Engine, kind: Kind, task: Path, make_script: "MakeScript", runs_dir: Path) -> float:
-    tag = f"9{int(uuid4().hex[:8], 16):010d}"
+    tag = new_tag()
     # As a user's own shell would start them: a child, a child that left the session, a daemon nobody is parent of.
     command = f"setsid sleep {tag} & ( (setsid sleep {tag} </dev/null >/dev/null 2>&1 &) & ); sleep {tag}"
     options = RunOptions(
@@ -127,7 +98,9 @@ async def _breach(engine: Engine, kind: Kind, task: Path, make_script: "MakeScri
         fds = await anyio.to_thread.run_sync(open_sleepers, tag)
         try:
             assert len(fds) > SLEEPERS, "the shell and all its sleepers were to be seen"
-            ended.append(await anyio.to_thread.run_sync(wait_for_all, list(fds.values())))
+            gone_at, left = await anyio.to_thread.run_sync(partial(wait_for_all, fds.values(), patience_s=PATIENCE_S))
+            assert not left, f"{len(left)} processes outlived the deadline by {PATIENCE_S} s"
+            ended.append(gone_at)
         finally:
             for fd in fds.values():
                 os.close(fd)

@@ -4,21 +4,17 @@ No `test_*.py` lies here, so `pytest tests` measures nothing: a benchmark runs w
 docs/benchmarks.md.
 """
 
-import os
 import statistics
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import yaml
 
 from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.sandboxes.docker_engine import ContainerHost, open_container_host
 from fbench.sandboxes.image_store import find_image
-
-IMAGE = "fbench/base:1"
-"""What the containers are made of; `.ci/machine.sh` makes it."""
+from tests.benchmarks.peers.folders import IMAGE, SUBMIT, bash_call, write_script, write_task
 
 Say = Callable[[str], None]
 
@@ -67,21 +63,7 @@ def make_task(tmp_path: Path) -> MakeTask:
     """See MakeTask."""
 
     def make(task_id: str, **sections: Any) -> Path:
-        folder = tmp_path / "tasks" / task_id
-        (folder / "workspace").mkdir(parents=True)
-        (folder / "workspace" / "readme.txt").write_text("start\n", encoding="utf-8")
-        manifest = {
-            "id": task_id,
-            "title": "Trivial",
-            "difficulty": "easy",
-            "domain": "testing",
-            "environment": {"image": IMAGE},
-            "agent": {"prompt_text": "Do nothing."},
-            "grader": {"checks": [{"id": "nothing", "type": "command_exit_zero", "command": "true"}]},
-            **sections,
-        }
-        (folder / "task.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
-        return folder
+        return write_task(tmp_path / "tasks" / task_id, **sections)
 
     return make
 
@@ -91,11 +73,7 @@ def make_script(tmp_path: Path) -> MakeScript:
     """See MakeScript."""
 
     def make(*commands: str) -> str:
-        calls = [{"name": "bash", "arguments": {"command": command}} for command in commands]
-        turns = [{"tool_calls": [call]} for call in [*calls, {"name": "submit", "arguments": {}}]]
-        path = tmp_path / f"script-{os.urandom(4).hex()}.yaml"
-        path.write_text(yaml.safe_dump({"turns": turns}), encoding="utf-8")
-        return f"fake/script:{path}"
+        return write_script(tmp_path, [*map(bash_call, commands), SUBMIT])
 
     return make
 
