@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Self
 
 import anyio.to_thread
@@ -30,6 +29,7 @@ from fbench.engine.records.redaction import redactor
 from fbench.engine.records.transcript import Transcript, utc_now
 from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
 from fbench.engine.threads import run_to_its_end
+from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class RunRecord:
             suite_run_id=plan.options.suite_run_id,
             sandbox=plan.sandbox,
             seed=plan.manifest.model.seed,
-            fbench_version=version("factory-bench"),
+            fbench_version=own_version(),
             task_hash=plan.task.task_hash,
             task_folder=str(plan.task.folder.absolute()),
             owner=owner_identity(),
@@ -235,7 +235,7 @@ class RunRecord:
                 "duration_s": round(time.monotonic() - self._started, 3),
                 "sandbox": plan.sandbox,
                 "seed": plan.manifest.model.seed,
-                "fbench_version": version("factory-bench"),
+                "fbench_version": own_version(),
                 "task_hash": plan.task.task_hash,
                 "task_validated": plan.unvalidated is None,
             }

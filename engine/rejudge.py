@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -20,6 +19,7 @@ from fbench.engine.records.ledger import worse_status
 from fbench.engine.records.reading import find_run, read_result, read_started, read_transcript
 from fbench.engine.records.transcript import utc_now
 from fbench.engine.run import Shared, failure_as_data, open_run
+from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class RejudgeRecord(RunRecord):
             "cost_status": worse_status(before.cost_status, totals.cost_status),
             "finished_at": utc_now(),
             "sandbox": self.plan.sandbox,
-            "fbench_version": version("factory-bench"),
+            "fbench_version": own_version(),
             "task_hash": self.plan.task.task_hash,
             "task_validated": self.plan.unvalidated is None,
         }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +26,7 @@ from fbench.engine.validation import (
     find_faults,
     find_troubles,
 )
+from fbench.engine.version import own_version
 from fbench.pricing.errors import PricingError
 from fbench.tasks.errors import TaskError
 from fbench.tasks.folder_rules import exploit_files
@@ -216,7 +216,7 @@ def _write_lock(task: "LoadedTask", validation: Validation, options: ValidationO
         solution_runs=len(solved),
         exploit_scores={run.name: run.score or 0.0 for run in validation.runs if run.part == "exploit"},
         sandbox=untouched.sandbox or "",
-        fbench_version=version("factory-bench"),
+        fbench_version=own_version(),
         validated_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     try:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fbench.engine.models.replay import load_recording
 from fbench.engine.options import RunOptions
 from fbench.engine.plan import RunPlan, make_plan, require_price
 from fbench.engine.records.transcript import utc_now
+from fbench.engine.version import own_version
 from fbench.pricing.errors import PricingError
 from fbench.suites.capacity import default_concurrency
 from fbench.suites.manifest import AskedOfModels, LoadedSuite, Override, RunBudget, SuiteManifest
@@ -87,7 +87,7 @@ async def prepare_suite(suite: LoadedSuite, request: SuiteRequest, environ: Mapp
         suite=manifest.id,
         title=manifest.title,
         suite_file=str(suite.path.resolve()),
-        fbench_version=version("factory-bench"),
+        fbench_version=own_version(),
         created_at=utc_now(),
         models=models,
         attempts=max(cell.attempt for cell in cells),

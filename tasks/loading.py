@@ -1,8 +1,10 @@
 """From a folder to a task: the manifest, the prompt and the hash, or every problem with its file and line."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,13 @@ def inspect_task(folder: Path) -> TaskInspection:
 
 def dump_manifest(manifest: TaskManifest) -> str:
     """The manifest as YAML, defaults filled in; it loads again to an equal manifest."""
-    return dump_yaml(manifest.model_dump(mode="json"))
+    return _dump_document(manifest.model_dump_json())
+
+
+@lru_cache(maxsize=128)
+def _dump_document(document: str) -> str:
+    """A JSON document as YAML; kept, for the runs of a suite write down the same few manifests."""
+    return dump_yaml(json.loads(document))
 
 
 def load_manifest(text: str) -> TaskManifest:

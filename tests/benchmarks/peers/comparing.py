@@ -84,10 +84,10 @@ def start_up(session: Comparison) -> list[Row]:
 def bare_loop(session: Comparison) -> list[Row]:
     """A fake model and a tool in this process."""
     found = _loops(session, "bare loop", tool="view", conversations=10)
-    fbench, inspect = (_median("cpu_ms")(found[name]) for name in ("fbench", "inspect"))
+    fbench, inspect = (_median("own_cpu_ms")(found[name]) for name in ("fbench", "inspect"))
     bars = (Bar("at most 0.7", fbench, most=0.7), Bar("12 times less than Inspect", inspect / fbench, least=12))
     return [
-        _row("bare loop, CPU ms a turn", found, "cpu_ms", bars),
+        _row("bare loop, CPU ms a turn", found, "own_cpu_ms", bars),
         _row("bare loop, ms a turn", found, "wall_ms"),
         _row("a conversation of one turn, CPU ms with what is started", found, "cpu_ms_of_one"),
     ]

@@ -42,9 +42,13 @@ class Workshop:
             task=self.task, model=model, sandbox=sandbox, runs_dir=self.root / "runs", **{**UNLIMITED, **more}
         )
 
-    def script(self, call: Mapping[str, Any], turns: int, *, latency_s: float = 0.0) -> str:
+    def script(self, call: Mapping[str, Any], turns: int) -> str:
         """`turns` calls of the model, the last of which submits."""
-        return write_script(self.root, [*[call] * (turns - 1), SUBMIT], latency_s=latency_s)
+        return write_script(self.root, [*[call] * (turns - 1), SUBMIT])
+
+    def endless(self, call: Mapping[str, Any], *, latency_s: float = 0.0) -> str:
+        """One turn again and again, ended by the budget of turns: a script's length would count as the turns'."""
+        return write_script(self.root, [call], latency_s=latency_s, loop=True)
 
     def __enter__(self) -> Self:
         return self
@@ -54,14 +58,14 @@ class Workshop:
 
 
 def check_results(workshop: Workshop, results: Sequence[RunResult], runs: int, turns: int) -> None:
-    """That every run did all its turns, passed, and wrote down every call."""
+    """That every run of an endless script did all its turns, passed, and wrote down every call."""
     require(len(results) == runs, f"{len(results)} of {runs} runs")
     for result in results:
-        facts = (result.status, result.passed, result.turns, result.tool_calls)
-        require(facts == ("completed", True, turns, turns - 1), (facts, result.error))
+        facts = (result.kill_reason, result.passed, result.turns, result.tool_calls)
+        require(facts == ("budget_exceeded:turns", True, turns, turns), (facts, result.error))
         folder = workshop.root / "runs" / result.run_id
         require(len((folder / "ledger.jsonl").read_bytes().splitlines()) == turns, f"{folder}: lines in the ledger")
-        require(len((folder / "transcript.jsonl").read_bytes().splitlines()) > 2 * turns, f"{folder}: the transcript")
+        require(len((folder / "transcript.jsonl").read_bytes().splitlines()) > 4 * turns, f"{folder}: the transcript")
 
 
 async def run_at_once(options: RunOptions, runs: int, at_once: int, watch: Callable[[Event], None]) -> list[RunResult]:
@@ -82,9 +86,10 @@ def loop(tool: Literal["view", "bash"], short: int, long: int, conversations: in
     """A fake model and a tool: `view` in this process, `bash` with `true` in the sandbox `local`."""
     call = VIEW if tool == "view" else TRUE
     with Workshop(grader=FILE_CHECK) as workshop:
+        model = workshop.endless(call)
 
         def converse(turns: int) -> None:
-            options = workshop.options(workshop.script(call, turns), "local")
+            options = workshop.options(model, "local", max_turns=turns)
             results = anyio.run(run_at_once, options, conversations, 1, _ignore)
             check_results(workshop, results, conversations, turns)
 
@@ -149,7 +154,7 @@ def memory(runs: int, turns: int, latency_s: float) -> dict[str, Any]:
 
     with Workshop(grader=FILE_CHECK) as workshop:
         before_mib = peak_mib()
-        options = workshop.options(workshop.script(VIEW, turns, latency_s=latency_s), "local")
+        options = workshop.options(workshop.endless(VIEW, latency_s=latency_s), "local", max_turns=turns)
         meter = Meter()
         results = anyio.run(run_at_once, options, runs, runs, watch)
         cost = meter.read()

@@ -35,9 +35,11 @@ def bash_call(command: str) -> dict[str, Any]:
     return {"name": "bash", "arguments": {"command": command}}
 
 
-def write_script(folder: Path, calls: Iterable[Mapping[str, Any]], *, latency_s: float = 0.0) -> str:
-    """A script with one call a turn, in the folder; gives the model's name."""
+def write_script(
+    folder: Path, calls: Iterable[Mapping[str, Any]], *, latency_s: float = 0.0, loop: bool = False
+) -> str:
+    """A script with one call a turn, in the folder, played again and again with `loop`; gives the model's name."""
     turns = [{"tool_calls": [call], "latency_s": latency_s} for call in calls]
     path = folder / f"script-{os.urandom(4).hex()}.yaml"
-    path.write_text(json.dumps({"turns": turns}), encoding="utf-8")
+    path.write_text(json.dumps({"turns": turns, "loop": loop}), encoding="utf-8")
     return f"fake/script:{path}"
