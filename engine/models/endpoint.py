@@ -3,10 +3,12 @@
 The SDK builds requests and holds connections. It does not read answers: servers send what its models do not foresee.
 """
 
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -75,6 +77,7 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
         follow_redirects=False,
         event_hooks={"response": [_refuse_no_success]},
         mounts=dict.fromkeys(_NEVER_PROXIED),
+        verify=tls_context(),
     )
     client = AsyncOpenAI(
         api_key=api_key or PLACEHOLDER_KEY,
@@ -155,6 +158,20 @@ class Endpoint:
                     message = f"HTTP {response.status_code} with a body over {MOST_BODY_BYTES} bytes, not read further"
                     raise AttemptFailed(message, retryable=True, http_status=response.status_code)
             return Answer(response.status_code, _lower(response.headers), bytes(data))
+
+
+def tls_context() -> ssl.SSLContext:
+    """What servers' certificates are checked against, as the SDK does it, shared by all clients of the process."""
+    return _load_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _load_tls_context(_cert_file: str | None, _cert_dir: str | None) -> ssl.SSLContext:
+    """Reads every certificate the machine trusts, which takes 30 ms of CPU: too much for each of many runs. The
+    variables, which httpx2 reads by itself, are what it depends on."""
+    import httpx2  # noqa: PLC0415 - heavy
+
+    return httpx2.create_ssl_context()
 
 
 async def _refuse_no_success(response: "httpx2.Response") -> None:

@@ -2,14 +2,17 @@
 
 import json
 import socket
+import ssl
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from fbench.engine.errors import UsageError
+from fbench.engine.models.endpoint import tls_context
 from fbench.engine.models.names import ModelSpec, open_model
 from fbench.engine.seams import AttemptFailed, Message, ModelReply, ModelRequest, ToolCall, ToolSchema, Usage
 
@@ -50,6 +53,22 @@ async def test_a_plain_answer_becomes_a_reply(loopback: "LoopbackServer") -> Non
         "messages": [{"role": "user", "content": "Hello"}],
         "max_tokens": 4096,
     }
+
+
+def test_clients_share_the_certificates_they_trust_until_others_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    usual = tls_context()
+    assert usual.verify_mode == ssl.CERT_REQUIRED
+    assert usual.check_hostname
+    assert tls_context() is usual
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert tls_context() is not usual
+    assert tls_context().cert_store_stats()["x509_ca"] == 0
+    monkeypatch.delenv("SSL_CERT_DIR")
+    assert tls_context() is usual
 
 
 async def test_only_what_is_set_is_sent(loopback: "LoopbackServer") -> None:
