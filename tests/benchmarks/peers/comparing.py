@@ -88,7 +88,6 @@ def bare_loop(session: Comparison) -> list[Row]:
     bars = (Bar("at most 0.7", fbench, most=0.7), Bar("12 times less than Inspect", inspect / fbench, least=12))
     return [
         _row("bare loop, CPU ms a turn", found, "own_cpu_ms", bars),
-        _row("bare loop, ms a turn", found, "wall_ms"),
         _row("a conversation of one turn, CPU ms with what is started", found, "cpu_ms_of_one"),
     ]
 
