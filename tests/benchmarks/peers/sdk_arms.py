@@ -30,8 +30,8 @@ async def _converse_at_once(url: str, requests: list[dict[str, Any]], conversati
     trusted = httpx2.create_ssl_context()
     async with asyncio.TaskGroup() as group:
         for _ in range(conversations):
-            http_client = DefaultAioHttpClient() if transport == "aiohttp" else DefaultAsyncHttpxClient(verify=trusted)
-            client = AsyncOpenAI(base_url=url, api_key="none", http_client=http_client, max_retries=0)
+            make_client = DefaultAioHttpClient if transport == "aiohttp" else DefaultAsyncHttpxClient
+            client = AsyncOpenAI(base_url=url, api_key="none", http_client=make_client(verify=trusted), max_retries=0)
             group.create_task(_converse(client, requests))
 
 
