@@ -31,7 +31,9 @@ def find_sides() -> Sides:
     for name in ("FBENCH_BENCH_INSPECT", "FBENCH_BENCH_HARBOR"):
         pythons[name] = Path(os.environ.get(name, ""))
         if not pythons[name].is_file():
-            pytest.fail(f"{name} must name a Python that has this peer: run `nox -s bench -- {Path(__file__).name}`")
+            pytest.fail(
+                f"{name} must name a Python that has this peer: run `nox -s bench -- tests/benchmarks/bench_peers.py`"
+            )
     return Sides(
         fbench=Side("fbench", Path(sys.executable), "fbench_arms", "fbench", ("factory-bench", "openai", "httpx2")),
         inspect=Side(

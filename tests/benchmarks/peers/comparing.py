@@ -24,7 +24,8 @@ MANY_RUNS, MANY_TURNS = 1000, 20
 KILL_LIMIT_S = 4
 KILL_PATIENCE_S = 60.0
 """More than Harbor's longest way to the end of its container; what is alive then stays."""
-LATENCY_OF_MANY_S = 1.0
+LATENCY_OF_MANY_S = 6.0
+"""So long that the last run is in its turns before the first one has ended."""
 BARE = "bare"
 BARE_AIO = "bare, aiohttp"
 
