@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.benchmarks.peers.comparing import PARTS, Comparison, Sides
+from tests.benchmarks.peers.comparing import PARTS
+from tests.benchmarks.peers.rounds import Comparison, Sides
 from tests.benchmarks.peers.sides import ROOT, ArmFailed, Side
 from tests.benchmarks.peers.table import Row, describe_machine, render, today, write_between_markers
 

@@ -2,21 +2,16 @@
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.peers.rounds import BARE, Arms, Comparison, Measured, all_cpu_s, flat, median, row
 from tests.benchmarks.peers.sides import ArmFailed, Side, serving
 from tests.benchmarks.peers.table import Bar, Row
 
-Arms = dict[str, Callable[[], dict[str, Any]]]
-Measured = dict[str, list[dict[str, Any]]]
-"""What each side gave, one for each round."""
-Reading = Callable[[Sequence[Mapping[str, Any]]], float | str]
-"""One figure of all rounds of a side."""
-
+BARE_AIO = "bare, aiohttp"
 RUNS = 200
 TURNS, SHORT_TURNS = 10, 2
 LATENCY_S, LONG_LATENCY_S = 0.05, 1.0
@@ -26,41 +21,6 @@ KILL_PATIENCE_S = 60.0
 """More than Harbor's longest way to the end of its container; what is alive then stays."""
 LATENCY_OF_MANY_S = 6.0
 """So long that the last run is in its turns before the first one has ended."""
-BARE = "bare"
-BARE_AIO = "bare, aiohttp"
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """Who is measured. The SDK by itself is run by fbench's interpreter; over aiohttp by Inspect's, which has that."""
-
-    fbench: Side
-    inspect: Side
-    harbor: Side
-
-    def bare(self, *, aiohttp: bool = False) -> Side:
-        python = self.inspect.python if aiohttp else self.fbench.python
-        return Side("openai SDK", python, "sdk_arms", "openai", ())
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One session: its sides, how many rounds, and who is told of each arm."""
-
-    sides: Sides
-    rounds: int
-    say: Callable[[str], None]
-
-    def alternate(self, title: str, arms: Arms, rounds: int | None = None) -> Measured:
-        """Each arm once a round, in turn, a different one first each time. Raises ArmFailed."""
-        measured: Measured = {name: [] for name in arms}
-        for round_ in range(rounds or self.rounds):
-            names = list(arms)
-            first = round_ % len(names)
-            for name in [*names[first:], *names[:first]]:
-                measured[name].append(arms[name]())
-                self.say(f"{title}, {name}: {_short(measured[name][-1])}")
-        return measured
 
 
 def start_up(session: Comparison) -> list[Row]:
@@ -70,26 +30,26 @@ def start_up(session: Comparison) -> list[Row]:
     for start in arms.values():
         start()  # compiles what has never been imported
     found = session.alternate("--help", arms, rounds=session.rounds * 2 + 1)
-    fbench, inspect, harbor = (_median("cpu_s")(found[name]) for name in arms)
+    fbench, inspect, harbor = (median("cpu_s")(found[name]) for name in arms)
     bars = (
         Bar("10 times less than Inspect", inspect / fbench, least=10),
         Bar("10 times less than Harbor", harbor / fbench, least=10),
     )
     return [
-        _row("`--help`, CPU s", found, "cpu_s", bars),
-        _row("`--help`, s", found, "wall_s"),
-        _row("`--help`, peak memory MiB", found, "peak_mib"),
+        row("`--help`, CPU s", found, "cpu_s", bars),
+        row("`--help`, s", found, "wall_s"),
+        row("`--help`, peak memory MiB", found, "peak_mib"),
     ]
 
 
 def bare_loop(session: Comparison) -> list[Row]:
     """A fake model and a tool in this process."""
     found = _loops(session, "bare loop", tool="view", conversations=10)
-    fbench, inspect = (_median("own_cpu_ms")(found[name]) for name in ("fbench", "inspect"))
+    fbench, inspect = (median("own_cpu_ms")(found[name]) for name in ("fbench", "inspect"))
     bars = (Bar("at most 0.7", fbench, most=0.7), Bar("12 times less than Inspect", inspect / fbench, least=12))
     return [
-        _row("bare loop, CPU ms a turn", found, "own_cpu_ms", bars),
-        _row("a conversation of one turn, CPU ms with what is started", found, "cpu_ms_of_one"),
+        row("bare loop, CPU ms a turn", found, "own_cpu_ms", bars),
+        row("a conversation of one turn, CPU ms with what is started", found, "cpu_ms_of_one"),
     ]
 
 
@@ -97,9 +57,9 @@ def local_loop(session: Comparison) -> list[Row]:
     """A fake model and `bash` with `true` as a process of this machine; the CPU of what it starts counts."""
     found = _loops(session, "local sandbox", tool="bash", conversations=4)
     return [
-        _row("loop with `bash: true`, local, CPU ms a turn", found, "cpu_ms"),
-        _row("the same, of it the evaluating process", found, "own_cpu_ms"),
-        _row("the same, ms a turn", found, "wall_ms"),
+        row("loop with `bash: true`, local, CPU ms a turn", found, "cpu_ms"),
+        row("the same, of it the evaluating process", found, "own_cpu_ms"),
+        row("the same, ms a turn", found, "wall_ms"),
     ]
 
 
@@ -122,16 +82,16 @@ def http(session: Comparison) -> list[Row]:
         found = _http_rounds(session, bodies)
     names = _http_sides(session)
     turn = {name: _cost_of_a_turn_ms(found[name], found[f"{name}, short"]) for name in names}
-    whole = {name: _median("cpu_s")(found[name]) / (RUNS * TURNS) * 1000 for name in names}
+    whole = {name: median("cpu_s")(found[name]) / (RUNS * TURNS) * 1000 for name in names}
     title = f"{RUNS} x {TURNS} turns over HTTP, {LATENCY_S * 1000:.0f} ms"
     bars = (Bar("1.4 of the bare call", turn["fbench"] / turn[BARE], most=1.4),)
     return [
-        _row(f"{title}: s", found, "wall_s"),
+        row(f"{title}: s", found, "wall_s"),
         Row("the same, CPU ms a turn", turn["fbench"], turn["inspect"], None, turn[BARE], bars),
         Row("the same, the bare call over aiohttp", turn["fbench"], turn["inspect"], None, turn[BARE_AIO]),
         Row("the same with all that a conversation takes", whole["fbench"], whole["inspect"], None, whole[BARE]),
-        _row("the same, peak memory MiB", found, "peak_mib"),
-        _row("the same, CPU ms of the server a call", found, "server_cpu_ms"),
+        row("the same, peak memory MiB", found, "peak_mib"),
+        row("the same, CPU ms of the server a call", found, "server_cpu_ms"),
     ]
 
 
@@ -175,7 +135,7 @@ def _http(
 
 def _cost_of_a_turn_ms(long: Sequence[Mapping[str, Any]], short: Sequence[Mapping[str, Any]]) -> float:
     """CPU, of the evaluating process: what long conversations take more than short ones."""
-    more = _median("cpu_s")(long) - _median("cpu_s")(short)
+    more = median("cpu_s")(long) - median("cpu_s")(short)
     return more / (RUNS * (TURNS - SHORT_TURNS)) * 1000
 
 
@@ -188,10 +148,10 @@ def slow_server(session: Comparison) -> list[Row]:
     }
     found = session.alternate("HTTP, 1 s", arms, rounds=2)
     ideal_s = TURNS * LONG_LATENCY_S
-    bars = (Bar("1.2 of the answers' time", _median("wall_s")(found["fbench"]) / ideal_s, most=1.2),)
-    wall = {name: _median("wall_s")(found[name]) for name in arms}
+    bars = (Bar("1.2 of the answers' time", median("wall_s")(found["fbench"]) / ideal_s, most=1.2),)
+    wall = {name: median("wall_s")(found[name]) for name in arms}
     title = f"{RUNS} x {TURNS} turns, {LONG_LATENCY_S:.0f} s"
-    acting_s = _median("acting_s")(found["fbench"])
+    acting_s = median("acting_s")(found["fbench"])
     return [
         Row(f"{title}: s", wall["fbench"], wall["inspect"], None, ideal_s, bars),
         Row("the same, a run's first turn to its last answer", acting_s, None, None, ideal_s),
@@ -207,7 +167,7 @@ def docker(session: Comparison) -> list[Row]:
         BARE: lambda: sides.fbench.arm("docker_floor", trials=3, execs=[3, 1]),
     }
     found = session.alternate("Docker trial", one)
-    fbench, harbor, floor = (statistics.median(_flat(found[name], "trials_s")) for name in one)
+    fbench, harbor, floor = (statistics.median(flat(found[name], "trials_s")) for name in one)
     many = {
         "fbench": lambda: sides.fbench.arm("docker", trials=20, calls=5, at_once=4),
         "inspect": lambda: sides.inspect.arm("docker", trials=20, calls=5, at_once=4),
@@ -219,8 +179,8 @@ def docker(session: Comparison) -> list[Row]:
     )
     return [
         Row("a Docker trial of 3 commands, graded: s", fbench, None, harbor, floor, bars),
-        _row("20 in Docker of 5 commands, 4 at once: s", twenty, "wall_s"),
-        _row("the same, CPU s with what is started", twenty, _all_cpu_s),
+        row("20 in Docker of 5 commands, 4 at once: s", twenty, "wall_s"),
+        row("the same, CPU s with what is started", twenty, all_cpu_s),
     ]
 
 
@@ -246,8 +206,8 @@ def kill(session: Comparison) -> list[Row]:
         rounds=2,
     )
     return [
-        _row("from a time limit to the last process gone, local: s", local, _late),
-        _row("the same, Docker: s", contained, _late),
+        row("from a time limit to the last process gone, local: s", local, _late),
+        row("the same, Docker: s", contained, _late),
     ]
 
 
@@ -259,13 +219,13 @@ def memory(session: Comparison) -> list[Row]:
         "inspect": lambda: session.sides.inspect.arm("memory", **arguments),
     }
     found = session.alternate("memory", arms, rounds=1)
-    bars = (Bar("less than 400", _median("peak_mib")(found["fbench"]), most=400),)
+    bars = (Bar("less than 400", median("peak_mib")(found["fbench"]), most=400),)
     return [
-        _row(f"{MANY_RUNS:,} x {MANY_TURNS} turns at once, peak memory MiB", found, "peak_mib", bars),
-        _row("the same, KiB a conversation", found, _memory_of_one),
-        _row("the same, under way at one moment", found, "most_at_once"),
-        _row("the same, s", found, "wall_s"),
-        _row("the same, CPU s with what is started", found, _all_cpu_s),
+        row(f"{MANY_RUNS:,} x {MANY_TURNS} turns at once, peak memory MiB", found, "peak_mib", bars),
+        row("the same, KiB a conversation", found, _memory_of_one),
+        row("the same, under way at one moment", found, "most_at_once"),
+        row("the same, s", found, "wall_s"),
+        row("the same, CPU s with what is started", found, all_cpu_s),
     ]
 
 
@@ -281,27 +241,8 @@ PARTS: Mapping[str, Callable[[Comparison], list[Row]]] = {
 }
 
 
-def _row(what: str, found: Measured, value: str | Reading, bars: tuple[Bar, ...] = ()) -> Row:
-    """A figure for each side that was measured; `value` by its name is the median of that fact."""
-    read = _median(value) if isinstance(value, str) else value
-    of = {name: read(found[name]) for name in ("fbench", "inspect", "harbor", BARE) if name in found}
-    return Row(what, of.get("fbench"), of.get("inspect"), of.get("harbor"), of.get(BARE), bars)
-
-
-def _median(key: str) -> Callable[[Sequence[Mapping[str, Any]]], float]:
-    return lambda facts: float(statistics.median(fact[key] for fact in facts))
-
-
-def _all_cpu_s(facts: Sequence[Mapping[str, Any]]) -> float:
-    return float(statistics.median(fact["cpu_s"] + fact["children_cpu_s"] for fact in facts))
-
-
 def _memory_of_one(facts: Sequence[Mapping[str, Any]]) -> float:
     return float(statistics.median(fact["peak_mib"] - fact["before_mib"] for fact in facts)) * 1024 / MANY_RUNS
-
-
-def _flat(facts: Iterable[Mapping[str, Any]], key: str) -> list[float]:
-    return [value for fact in facts for value in fact[key]]
 
 
 def _late(facts: Sequence[Mapping[str, Any]]) -> float | str:
@@ -309,9 +250,4 @@ def _late(facts: Sequence[Mapping[str, Any]]) -> float | str:
     left = sum(fact["left"] for fact in facts)
     if left:
         return f"never: {left} of {sum(fact['seen'] for fact in facts)} processes alive after {KILL_PATIENCE_S:.0f} s"
-    return _median("late_s")(facts)
-
-
-def _short(facts: Mapping[str, Any]) -> str:
-    shown = {key: round(value, 4) if isinstance(value, float) else value for key, value in facts.items()}
-    return ", ".join(f"{key} {value}" for key, value in shown.items())
+    return median("late_s")(facts)
