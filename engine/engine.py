@@ -1,8 +1,8 @@
 """The public engine: owns what runs share, makes them one at a time or many at once on the caller's loop."""
 
 import os
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from fbench.engine.models.names import ModelSpec
     from fbench.engine.models.replay import Recording
     from fbench.engine.options import RunOptions
+    from fbench.engine.own_parts import OwnModel
     from fbench.engine.purse import Purse
     from fbench.engine.records.index import Index
     from fbench.engine.rejudge import RejudgeOptions
     from fbench.engine.results import RunResult
+    from fbench.engine.seams import Check, OpenSite, Tool
+    from fbench.engine.session import RunAgent
     from fbench.engine.streaming import OnLeave, RunStream
     from fbench.engine.suite_options import SuiteOptions
 
@@ -37,9 +40,36 @@ class Engine:
     Args:
         environ: where keys and endpoints are looked up that the options do not give; default is the process's
             environment, read when a run starts.
+        models: models of your own, by `provider/name`, or by a provider whose every name they answer to: objects that
+            all runs share, or factories that open one for each run, called with its `ModelSpec`.
+        tools: tools that a task's `tools.allow` may name, each called by several runs at once.
+        sandboxes: what opens the sandboxes of a run, by the name that `RunOptions.sandbox` asks for.
+        agents: loops by the name that a task's `tools.style` gives.
+        checks: types of check by the name that a task's `type` gives: objects, or classes to make one of.
+
+    Each satisfies its Protocol in `fbench.engine.seams` (agents: `fbench.engine.session.RunAgent`). They are known to
+    this engine's runs alone, win over what installed packages bring and take the place of nothing that is fbench's own.
+
+    Raises:
+        TypeError, ValueError: such a part lacks something, or has a name that is taken.
     """
 
-    def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] | None = None,
+        models: "Mapping[str, OwnModel] | None" = None,
+        tools: "Iterable[Tool]" = (),
+        sandboxes: "Mapping[str, OpenSite] | None" = None,
+        agents: "Mapping[str, RunAgent] | None" = None,
+        checks: "Mapping[str, Check | type[Check]] | None" = None,
+    ) -> None:
+        from fbench.engine.own_parts import gather_own_parts, use_own_parts  # noqa: PLC0415 - late, see run
+
+        own = gather_own_parts(
+            models=models or {}, tools=tools, sandboxes=sandboxes or {}, agents=agents or {}, checks=checks or {}
+        )
+        self._own_parts: Callable[[], AbstractContextManager[None]] = partial(use_own_parts, own)
         self._environ = environ
         self._indexes: dict[Path, Index] = {}
         self._recordings: dict[Path, Recording] = {}
@@ -83,15 +113,16 @@ class Engine:
         from fbench.engine.run import ALONE, Shared, run_task  # noqa: PLC0415
         from fbench.engine.threads import run_to_its_end  # noqa: PLC0415
 
-        plan = await make_plan(options, os.environ if self._environ is None else self._environ)
-        if purse is not None:
-            require_price(plan, "the suite's cap on dollars")
-        recording = None if options.replay is None else await self._recording(options.replay)
-        # A replay asks no server and spends nothing.
-        shared = Shared(self._limiter, purse) if recording is None else ALONE
-        async with open_traffic(plan, recording) as traffic:
-            with await run_to_its_end(lambda: RunRecord(plan, watch)) as record:
-                return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
+        with self._own_parts():
+            plan = await make_plan(options, os.environ if self._environ is None else self._environ)
+            if purse is not None:
+                require_price(plan, "the suite's cap on dollars")
+            recording = None if options.replay is None else await self._recording(options.replay)
+            # A replay asks no server and spends nothing.
+            shared = Shared(self._limiter, purse) if recording is None else ALONE
+            async with open_traffic(plan, recording) as traffic:
+                with await run_to_its_end(lambda: RunRecord(plan, watch)) as record:
+                    return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
     @asynccontextmanager
     async def stream(
@@ -134,12 +165,13 @@ class Engine:
         from fbench.engine.rejudge import RejudgeRecord, plan_rejudging, rejudge_run  # noqa: PLC0415
         from fbench.engine.run import Shared  # noqa: PLC0415
 
-        rejudge = await plan_rejudging(options, os.environ if self._environ is None else self._environ)
-        if purse is not None:
-            require_price(rejudge.plan, "the cap on dollars")
-        async with open_traffic(rejudge.plan, None) as traffic:
-            with RejudgeRecord(rejudge, watch) as record:
-                return await rejudge_run(rejudge, traffic, record, Shared(self._limiter, purse))
+        with self._own_parts():
+            rejudge = await plan_rejudging(options, os.environ if self._environ is None else self._environ)
+            if purse is not None:
+                require_price(rejudge.plan, "the cap on dollars")
+            async with open_traffic(rejudge.plan, None) as traffic:
+                with RejudgeRecord(rejudge, watch) as record:
+                    return await rejudge_run(rejudge, traffic, record, Shared(self._limiter, purse))
 
     async def run_suite(self, options: "SuiteOptions", watch: "Callable[[Any, Any], None] | None" = None) -> Any:  # noqa: ANN401 - suites know the engine, not the other way round
         """A whole suite on the caller's loop, its report written beside its runs; gives a
@@ -155,7 +187,8 @@ class Engine:
         from fbench.engine.registry import load_part  # noqa: PLC0415 - late, see run
 
         environ = os.environ if self._environ is None else self._environ
-        return await load_part("run_suite")(self, options, environ, *([] if watch is None else [watch]))
+        with self._own_parts():
+            return await load_part("run_suite")(self, options, environ, *([] if watch is None else [watch]))
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._is_closing:

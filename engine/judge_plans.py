@@ -11,6 +11,7 @@ from fbench.engine.models.access import make_spec
 from fbench.engine.models.addresses import without_password
 from fbench.engine.models.names import parse_model_name
 from fbench.engine.models.settings import unsendable_settings
+from fbench.engine.own_parts import own_model_is_free
 from fbench.pricing.table import FREE_PROVIDERS
 from fbench.tasks.manifest import LlmRubric
 
@@ -66,10 +67,11 @@ def plan_judges(
             msg = f"the check {check.id!r} needs a judge: name one with --judge-model, or `judge_model` in task.yaml"
             raise UsageError(msg)
         parsed = parse_model_name(name, config.providers)
-        is_free = parsed.provider in FREE_PROVIDERS
-        if is_free and not parsed.full.startswith(FAKE_JUDGE):
+        is_fake = parsed.provider in FREE_PROVIDERS
+        if is_fake and not parsed.full.startswith(FAKE_JUDGE):
             msg = f"{parsed.full} cannot judge the check {check.id!r}: take a model, or fake/judge:FILE"
             raise UsageError(msg)
+        is_free = is_fake or own_model_is_free(parsed.full)
         spec = make_spec(
             name,
             config,

@@ -18,6 +18,8 @@ from fbench.tasks.manifest import Agent, Budget, ModelSettings, TaskManifest
 from fbench.tasks.values import MAX_USD
 
 Lifted = Literal["none"]
+SandboxName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""`auto`, `docker`, `bubblewrap`, `local`, or one that an installed package or the embedding program brings."""
 
 DEFAULT_RUNS_DIR = Path("runs")
 DEFAULT_MODEL_WAIT_S = 600.0
@@ -43,7 +45,7 @@ class RunOptions(BaseModel):
 
     task: str | Path
     model: Annotated[str, StringConstraints(strip_whitespace=True)]
-    sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
+    sandbox: SandboxName = "auto"
     runs_dir: Path = DEFAULT_RUNS_DIR
     base_url: str | None = None
     api_key: SecretStr | None = None

@@ -10,8 +10,9 @@ import anyio.to_thread
 
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
+from fbench.engine.own_parts import own_model_is_free
 from fbench.engine.owner import owner_identity
-from fbench.engine.registry import load, load_part
+from fbench.engine.registry import BUILT_IN, SANDBOX_CHOICES, load, load_part
 from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"
         raise UsageError(msg)
     load_part("check_rubrics")(task.folder, manifest)
-    tools: dict[str, Tool] = {name: load("tools", name)() for name in manifest.tools.allow}
+    tools: dict[str, Tool] = {name: _made(load("tools", name)) for name in manifest.tools.allow}
     load("agents", manifest.tools.style)
 
-    is_free = model_name.provider in FREE_PROVIDERS
+    is_free = model_name.provider in FREE_PROVIDERS or own_model_is_free(model_name.full)
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
     prices = partial(load_prices, user_prices)
     price = None if is_free else config.price_over(prices(), model_name.provider, model_name.name)
@@ -94,11 +95,9 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         *_check_judge_cap(manifest, judges),
     ]
 
-    choice = await load_part("choose_sandbox")(
-        options.sandbox, manifest.environment, model_is_fake=model_name.is_fake, image_map=options.image_map
-    )
-    if choice.warning:
-        warnings.append(choice.warning)
+    sandbox, warning = await _choose_sandbox(options, manifest, model_is_fake=model_name.is_fake)
+    if warning:
+        warnings.append(warning)
 
     model = make_spec(
         options.model,
@@ -120,7 +119,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         task=task,
         manifest=manifest,
         model=model,
-        sandbox=choice.kind,
+        sandbox=sandbox,
         price=price,
         is_free=is_free,
         has_cost=is_free or price is not None,
@@ -180,6 +179,26 @@ def require_price(plan: RunPlan, cap: str) -> None:
     for judge in plan.judges.values():
         if not judge.has_cost:
             raise UsageError(_no_price(f"the judge {judge.spec.full_name}", cap))
+
+
+async def _choose_sandbox(
+    options: RunOptions, manifest: "TaskManifest", *, model_is_fake: bool
+) -> tuple[str, str | None]:
+    """The kind of sandbox, and what the user has to know of the choice. One that is not ours is taken as asked for."""
+    if options.sandbox in SANDBOX_CHOICES:
+        choice = await load_part("choose_sandbox")(
+            options.sandbox, manifest.environment, model_is_fake=model_is_fake, image_map=options.image_map
+        )
+        return choice.kind, choice.warning
+    if options.sandbox in BUILT_IN["sandboxes"]:
+        msg = f"--sandbox {options.sandbox} cannot be asked for: docker becomes it where a task has services"
+        raise UsageError(msg)
+    load("sandboxes", options.sandbox)
+    return options.sandbox, None
+
+
+def _made(tool: "Tool | type[Tool]") -> Tool:
+    return tool() if isinstance(tool, type) else tool
 
 
 def _no_price(model: str, cap: str) -> str:

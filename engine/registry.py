@@ -1,7 +1,8 @@
 """Implementations by name: dotted names of our own, entry points for those of other packages.
 
 Nothing is imported before it is asked for. An outside package registers under `fbench.agents`, `fbench.tools`,
-`fbench.sandboxes`, `fbench.models` or `fbench.checks`; a name of ours wins over an outside one.
+`fbench.sandboxes`, `fbench.models` or `fbench.checks`; a name of ours wins over an outside one, and between them stand
+the parts that a program gave its engine (`own_parts`).
 """
 
 import difflib
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from fbench.engine.errors import UnknownNameError
+from fbench.engine.own_parts import own_parts
 
 Group = Literal["agents", "tools", "sandboxes"]
 
@@ -42,6 +44,9 @@ BUILT_IN: Mapping[Group, Mapping[str, str]] = MappingProxyType(
     }
 )
 
+SANDBOX_CHOICES = ("auto", "docker", "bubblewrap", "local")
+"""What may be asked for of ours; `docker` is `compose` where the task needs that."""
+
 _KINDS: Mapping[Group, str] = MappingProxyType({"agents": "tools.style", "tools": "tool", "sandboxes": "sandbox"})
 
 
@@ -66,10 +71,13 @@ def load(group: Group, name: str) -> Any:  # noqa: ANN401 - each group has its o
     """
     if dotted := BUILT_IN[group].get(name):
         return import_dotted(dotted)
+    own = own_parts().of_group(group)
+    if name in own:
+        return own[name]
     outside = {point.name: point for point in entry_points(group=f"fbench.{group}")}
     if point := outside.get(name):
         return point.load()
-    known = sorted({*BUILT_IN[group], *outside})
+    known = sorted({*BUILT_IN[group], *own, *outside})
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     msg = f"unknown {_KINDS[group]} {name!r}: known are {', '.join(known)}{hint}"

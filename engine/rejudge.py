@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from fbench.engine.budgets import Budget, BudgetLimits
 from fbench.engine.errors import UsageError
 from fbench.engine.events import RunStarted
-from fbench.engine.options import DEFAULT_MODEL_WAIT_S, DEFAULT_RUNS_DIR, Lifted, RunOptions
+from fbench.engine.options import DEFAULT_MODEL_WAIT_S, DEFAULT_RUNS_DIR, Lifted, RunOptions, SandboxName
 from fbench.engine.plan import RunPlan, make_plan
 from fbench.engine.record import RunRecord
 from fbench.engine.records.folder import RunFolder, make_run_id, write_atomically
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 REJUDGED = "rejudged"
 """The folder in a run's own that holds its later verdicts, one folder each."""
 
-_KINDS = ("docker", "bubblewrap", "local")
 _NOBODY = "fake/nop"
 """What a plan names where no agent is asked."""
 
@@ -44,7 +43,7 @@ class RejudgeOptions(BaseModel):
     run: str | Path
     runs_dir: Path = DEFAULT_RUNS_DIR
     task: str | Path | None = None
-    sandbox: Literal["auto", "docker", "bubblewrap", "local"] | None = None
+    sandbox: SandboxName | None = None
     config: Path | None = None
     judge_model: Annotated[str, StringConstraints(strip_whitespace=True)] | None = None
     judge_base_url: str | None = None
@@ -80,12 +79,12 @@ async def plan_rejudging(options: RejudgeOptions, environ: Mapping[str, str]) ->
         msg = f"the run {work.run_id} has no workspace_final any more, so there is nothing to judge"
         raise UsageError(msg)
     given = options.model_dump(exclude={"run", "task", "sandbox"}, exclude_none=True)
-    sandbox = options.sandbox or (before.sandbox if before.sandbox in _KINDS else "auto")
+    sandbox = options.sandbox or ("auto" if before.sandbox in {None, "compose"} else before.sandbox)
     plan = await make_plan(
         RunOptions(
             task=options.task or _task_of(work, before),
             model=_NOBODY,
-            sandbox=cast("Any", sandbox),
+            sandbox=sandbox,
             attempt=before.attempt,
             suite_run_id=before.suite_run_id,
             **given,

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from fbench.engine.confine import ConfinedFolder
     from fbench.engine.errors import RunError
     from fbench.engine.models.overlong import Overlong
     from fbench.engine.results import CheckResult, CheckStatus, Tier, Verdict
-    from fbench.tasks.checks import CheckBase
     from fbench.tasks.manifest import Environment, TaskManifest
 
 # ---------------------------------------------------------------------------------------------------------- sandboxes
@@ -357,7 +354,8 @@ class Tool(Protocol):
 
     name: ClassVar[str]
     description: ClassVar[str]
-    arguments: ClassVar["type[BaseModel]"]
+    arguments: ClassVar[type[Any]]
+    """A class of pydantic's BaseModel, written so that an implementation may name its own."""
 
     async def run(self, arguments: Any, context: ToolContext) -> ToolOutcome:  # noqa: ANN401 - an instance of `arguments`
         """Run one call. Raises ToolRefused for a call that must not run; that is told to the model."""
@@ -430,12 +428,12 @@ class Check(Protocol):
 
     Attributes:
         tier: when it is judged.
-        arguments: the model of its keys in a manifest; of an outside type derived from
-            `fbench.tasks.checks.OutsideCheck`.
+        arguments: the model of its keys in a manifest, a `fbench.tasks.checks.CheckBase`; of an outside type derived
+            from `OutsideCheck` there.
     """
 
     tier: ClassVar["Tier"]
-    arguments: ClassVar["type[CheckBase]"]
+    arguments: ClassVar[type[Any]]
 
     async def evaluate(self, check: Any, context: CheckContext) -> CheckOutcome:  # noqa: ANN401 - an instance of `arguments`
         """Evaluate. What cannot be evaluated is an outcome of status `error`, no exception."""

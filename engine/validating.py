@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -53,7 +53,7 @@ class ValidationOptions:
     runs_dir: Path
     repeat: int = 1
     concurrency: int = DEFAULT_CONCURRENCY
-    sandbox: Literal["auto", "docker", "bubblewrap", "local"] = "auto"
+    sandbox: str = "auto"
     image_map: Mapping[str, str] = field(default_factory=dict)
     config: Path | None = None
     judge_model: str | None = None

@@ -39,7 +39,8 @@ def load_check(kind: str) -> Check:
         )
         raise UnknownNameError(msg)
     try:
-        outside: Check = load_outside_type(kind)()
+        found = load_outside_type(kind)
+        outside: Check = found() if isinstance(found, type) else found
     except TypeUnusable as error:
         raise UnknownNameError(str(error)) from error
     if getattr(outside, "tier", None) not in TIERS:

@@ -38,6 +38,22 @@ class Number(click.FloatRange):
         return number
 
 
+class SandboxKind(click.Choice):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """One of fbench's own kinds of sandbox, or the name of one that an installed package brings."""
+
+    name = "sandbox"
+
+    def __init__(self) -> None:
+        super().__init__(["auto", "docker", "bubblewrap", "local"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        from importlib.metadata import entry_points  # noqa: PLC0415 - late: the root's help must stay cheap
+
+        if value not in self.choices and entry_points(group="fbench.sandboxes", name=value):
+            return value
+        return super().convert(value, param, ctx)
+
+
 class Dollars(ParamType):
     """An amount of dollars, exact."""
 

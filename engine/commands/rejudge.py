@@ -11,6 +11,7 @@ import click
 from fbench.engine.commands.options import (
     Number,
     OrNone,
+    SandboxKind,
     config_option,
     find_config,
     json_option,
@@ -49,7 +50,7 @@ class Rejudged:
 @option("--task", help="Where the task is now; without it, where the run found it.")
 @option(
     "--sandbox",
-    type=click.Choice(["auto", "docker", "bubblewrap", "local"]),
+    type=SandboxKind(),
     help="Where checks run [default: as in the run].",
 )
 @runs_dir_option

@@ -11,6 +11,7 @@ from fbench.engine.commands.options import (
     Dollars,
     Number,
     OrNone,
+    SandboxKind,
     config_option,
     find_config,
     option,
@@ -27,7 +28,7 @@ _JUDGE_OPTIONS = (
 _OPTIONS = (
     option(
         "--sandbox",
-        type=click.Choice(["auto", "docker", "bubblewrap", "local"]),
+        type=SandboxKind(),
         help="Where tools run [default: auto].",
     ),
     runs_dir_option,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fbench.engine.commands.options import (
+    SandboxKind,
     config_option,
     find_config,
     json_option,
@@ -36,7 +37,7 @@ _WORDS = {"valid": "VALID", "faulty": "FAULTY", "undetermined": "UNKNOWN"}
 @option("--concurrency", type=click.IntRange(min=1), help="Runs of a task at a time [default: 2].")
 @option(
     "--sandbox",
-    type=click.Choice(["auto", "docker", "bubblewrap", "local"]),
+    type=SandboxKind(),
     help="Where the runs go [default: auto, the task's own].",
 )
 @option(

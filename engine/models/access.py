@@ -10,6 +10,7 @@ from fbench.engine.config import FROM_ENVIRONMENT, Config, Provider, is_referenc
 from fbench.engine.errors import UsageError
 from fbench.engine.models.addresses import secrets_in
 from fbench.engine.models.names import ModelSpec, parse_model_name
+from fbench.engine.own_parts import own_parts
 
 if TYPE_CHECKING:
     from fbench.tasks.loading import LoadedTask
@@ -79,7 +80,7 @@ def make_spec(
         UsageError: there is no such provider, or a variable that it names is not set.
     """
     parsed = parse_model_name(full_name, config.providers)
-    provider = config.providers.get(parsed.provider)
+    provider = None if own_parts().model(parsed.full) is not None else config.providers.get(parsed.provider)
     if provider is None:
         url = base_url or environ.get(OPENAI_URL) or None
         return ModelSpec(

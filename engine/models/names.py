@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from fbench.engine.errors import UnknownNameError
+from fbench.engine.own_parts import open_own_model, own_parts
 from fbench.engine.registry import import_dotted
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ def parse_model_name(text: str, configured: Collection[str] = ()) -> ModelName:
         UnknownNameError: there is no such provider, or a part is missing; the text says what is legal.
     """
     provider, slash, name = text.strip().partition("/")
+    own = own_parts()
+    if name and own.model(f"{provider}/{name}") is not None:
+        return ModelName(provider, name, f"{provider}/{name}")
     # Outside providers come last: to list them reads the metadata of every installed package.
     if provider not in PROVIDERS and provider not in configured and provider not in (outside := _outside_providers()):
-        known = sorted({*PROVIDERS, *outside, *configured})
+        known = sorted({*PROVIDERS, *outside, *configured, *own.models})
         near = difflib.get_close_matches(provider, known, n=1)
         meant = f"{near[0]}/{name or 'NAME'}" if near else f"openai/{provider}" if provider and not slash else ""
         what = f"unknown provider {provider!r} in the model name {text!r}" if slash else f"{text!r} is no model name"
@@ -127,6 +131,9 @@ def open_model(spec: ModelSpec) -> AbstractAsyncContextManager["Model"]:
         UnknownNameError: nothing answers to `spec.full_name`.
         UsageError: raised on entering, when the model cannot be used as asked (no key, no solution, a broken script).
     """
+    own = own_parts().model(spec.full_name)
+    if own is not None:
+        return open_own_model(own, spec)
     provider = "openai" if spec.is_configured else parse_model_name(spec.full_name).provider
     if dotted := PROVIDERS.get(provider):
         factory: Any = import_dotted(dotted)

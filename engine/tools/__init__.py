@@ -19,7 +19,8 @@ SUBMIT = ToolSchema(
 
 def tool_schema(tool: "Tool | type[Tool]") -> ToolSchema:
     """What the model is told of `tool`: its JSON Schema without what only pydantic's readers need."""
-    return ToolSchema(tool.name, tool.description, _parameters(tool.arguments))
+    arguments: type[BaseModel] = tool.arguments
+    return ToolSchema(tool.name, tool.description, _parameters(arguments))
 
 
 @cache

@@ -90,9 +90,16 @@ async def test_the_service_says_what_is_wrong_and_goes_on(
         assert (await client.post("/runs", json=body)).status_code == 202
 
 
-def test_the_notebook_style_example_prints_both_means(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("compare_prompts.py", ["5 turns: mean score 1.00 of 2, $0.0000", "30 turns: mean score 1.00 of 2, $0.0000"]),
+        ("own_parts.py", ["completed, score 1.0 after 7 guesses, $0.00"]),
+    ],
+)
+def test_an_example_script_prints_what_it_promises(tmp_path: Path, name: str, printed: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "compare_prompts.py")],
+        [sys.executable, str(EXAMPLES / name)],
         cwd=tmp_path,
         env={**{key: value for key, value in os.environ.items() if not key.startswith("FBENCH_")}},
         capture_output=True,
@@ -101,7 +108,4 @@ def test_the_notebook_style_example_prints_both_means(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "5 turns: mean score 1.00 of 2, $0.0000",
-        "30 turns: mean score 1.00 of 2, $0.0000",
-    ]
+    assert done.stdout.splitlines() == printed

@@ -13,6 +13,7 @@ NAMES = {
     "RunResult", "RunStarted", "RunStream", "SuiteOptions", "ToolFinished", "ToolOutput", "ToolStarted", "TurnStarted",
     "UsageError", "Verdict", "Warned",
 }  # fmt: skip
+PARTS = ["environ", "models", "tools", "sandboxes", "agents", "checks"]
 METHODS = {
     "run": ["options", "watch", "purse"],
     "stream": ["options", "purse", "on_leave"],
@@ -41,6 +42,7 @@ def test_every_event_is_public() -> None:
 def test_methods_of_the_engine_take_what_they_took() -> None:
     public = {name: method for name, method in vars(Engine).items() if not name.startswith("_")}
     assert {name: list(inspect.signature(method).parameters)[1:] for name, method in public.items()} == METHODS
+    assert list(inspect.signature(Engine).parameters) == PARTS
 
 
 def test_the_options_and_the_result_have_the_names_they_had() -> None:
