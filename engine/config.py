@@ -126,12 +126,14 @@ class Config(_Section):
     providers: Annotated[Mapping[str, Provider], AfterValidator(_provider_names)] = Field(default_factory=dict)
 
     def price_over(self, table: PriceTable, provider: str, model: str) -> PricedModel | None:
-        """The price of a model: a price file of the user's comes first, then this one, then the built-in list."""
+        """The price of a model: a price file of the user's comes first, then this one, then the built-in list. It comes
+        with the window that the table has for the name, whichever price goes before."""
         entry = table.models.get(f"{provider}/{model}")
         ours = self.providers[provider].prices.get(model) if provider in self.providers else None
         if ours is None or (entry and entry.source.kind == "user"):
             return entry
-        return PricedModel.fixed(f"{provider}/{model}", ours, PriceSource(kind="user", file="fbench.toml"))
+        priced = PricedModel.fixed(f"{provider}/{model}", ours, PriceSource(kind="user", file="fbench.toml"))
+        return priced.with_window(entry)
 
 
 def load_config(path: Path) -> Config:

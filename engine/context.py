@@ -57,10 +57,15 @@ def shorten_outputs(messages: Sequence[Message], excess_tokens: int) -> Shortene
 
 
 class Window:
-    """The model's window, tokens: what is told of it, and what the server's refusals teach. None is not known."""
+    """The model's window, tokens: what is told of it, and what the server's refusals teach. None is not known.
 
-    def __init__(self, tokens: int | None) -> None:
+    A hint is what a table says of the model's name, whose server may take more. It is held to as far as old output can
+    be shortened to it; what does not fit then is sent all the same, for the server to decide.
+    """
+
+    def __init__(self, tokens: int | None, *, is_hint: bool = False) -> None:
         self.tokens = tokens
+        self.is_hint = is_hint
 
     def excess(self, input_tokens: int, max_output_tokens: int) -> int:
         """How many tokens too long a request is, 0 when it fits."""
@@ -70,15 +75,21 @@ class Window:
 
     def output_room(self, input_tokens: int, max_output_tokens: int) -> int:
         """The output tokens that may be asked for beside so much input; at least 1."""
-        return max_output_tokens if self.tokens is None else max(1, min(max_output_tokens, self.tokens - input_tokens))
+        if self.tokens is None or (self.is_hint and self.excess(input_tokens, max_output_tokens)):
+            return max_output_tokens
+        return max(1, min(max_output_tokens, self.tokens - input_tokens))
 
     def learn(self, told_tokens: int | None, input_tokens: int, max_output_tokens: int) -> None:
         """The server refused a request of about so many tokens for its length, and said what it takes, or not."""
-        if told_tokens is not None and (self.tokens is None or told_tokens < self.tokens):
+        known, sent = self.tokens, input_tokens + max_output_tokens
+        if told_tokens is not None and (known is None or told_tokens < known or (self.is_hint and told_tokens > known)):
             self.tokens = told_tokens
-        else:  # estimates are off by so much that what it said, or what was known, did not help
-            sent = input_tokens + max_output_tokens if self.tokens is None else self.tokens
+        elif known is None or not self.is_hint:
+            # Estimates are off by so much that what it said, or what was known, did not help.
+            self.tokens = max(1, int((known or sent) * GUESSED_SHARE))
+        elif sent <= known:  # it takes less than the hint says; where more was sent, the hint is right from now on
             self.tokens = max(1, int(sent * GUESSED_SHARE))
+        self.is_hint = False
 
     def _room(self, max_output_tokens: int) -> int:
         return min(max_output_tokens, int((self.tokens or 0) * ANSWER_SHARE))

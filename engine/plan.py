@@ -109,6 +109,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
         style=manifest.tools.style,
         runs_dir=options.runs_dir,
         is_replayed=options.replay is not None,
+        likely_window=None if price is None else price.tariff.context_window,
     )
     if not is_free:
         manifest, unsent = fit_settings(manifest, model, options)

@@ -232,8 +232,8 @@ class Run:
                 tools=plan.tools,
                 transcript=record.transcript,
                 watch=record.watch,
-                context_window=plan.model.context_window,
                 redact=record.redact,
+                window_of=partial(self.traffic.window, model),
             )
         )
         run_agent = load("agents", plan.manifest.tools.style)

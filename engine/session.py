@@ -92,7 +92,8 @@ class Parts:
     transcript: "Transcript"
     watch: Watcher
     redact: Callable[[str], str]
-    context_window: int | None = None
+    window_of: Callable[[ModelRequest], Window]
+    """What is known of the model's window before its first request."""
 
 
 class Session:
@@ -108,7 +109,7 @@ class Session:
         self._parts = parts
         self._pending_turns = list(parts.manifest.agent.turns)
         self._tool_notes: dict[str, Any] = {}
-        self._window = Window(parts.context_window)
+        self._window = Window(None)
 
     def say(self, message: Message) -> None:
         """Add a message to the conversation and the transcript."""
@@ -151,6 +152,8 @@ class Session:
 
     async def _call_within_window(self, tools: Sequence[ToolSchema]) -> "CompletedCall":
         """The answer; a refusal for length teaches the window and is met by shortening, as long as that helps."""
+        if self.turn == 1:
+            self._window = self._parts.window_of(self._whole_request(tools))
         tries = 0
         for refusals in count(1):
             request, input_tokens = await self._next_request(tools)
@@ -166,15 +169,7 @@ class Session:
     async def _next_request(self, tools: Sequence[ToolSchema]) -> tuple[ModelRequest, int]:
         """The conversation as it is sent, and its estimated tokens; output tokens as window and budget allow."""
         parts, settings = self._parts, self.manifest.model
-        request = ModelRequest(
-            messages=self.messages,
-            tools=tools,
-            max_output_tokens=settings.max_output_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            reasoning_effort=settings.reasoning_effort,
-        )
+        request = self._whole_request(tools)
         estimate = parts.model.estimate(request)
         if excess_tokens := self._window.excess(estimate.input, settings.max_output_tokens):
             request = self._shorten(request, excess_tokens, estimate.input)
@@ -185,13 +180,26 @@ class Session:
             request = replace(request, max_output_tokens=allowed)
         return request, estimate.input
 
+    def _whole_request(self, tools: Sequence[ToolSchema]) -> ModelRequest:
+        """The conversation as it is, with what the manifest says of the model."""
+        settings = self.manifest.model
+        return ModelRequest(
+            messages=self.messages,
+            tools=tools,
+            max_output_tokens=settings.max_output_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            reasoning_effort=settings.reasoning_effort,
+        )
+
     def _shorten(self, request: ModelRequest, excess_tokens: int, input_tokens: int) -> ModelRequest:
         """The request with old tool output shortened, which the transcript notes. Raises ContextExceeded when nothing
         is left to shorten and it does not fit at all."""
         parts, window_tokens = self._parts, self._window.tokens or 0
         shortened = shorten_outputs(self.messages, excess_tokens)
         if not shortened.positions:
-            if input_tokens < window_tokens:
+            if input_tokens < window_tokens or self._window.is_hint:
                 return request
             msg = (
                 f"the conversation takes about {input_tokens} tokens, {parts.model.name} about {window_tokens}, and no "

@@ -1,4 +1,4 @@
-"""`fbench pricing`: prices, where they come from, and what runs cost by them."""
+"""`fbench pricing`: prices and context windows, where they come from, and what runs cost by them."""
 
 import importlib
 import json
@@ -59,7 +59,8 @@ def pricing() -> None:
     help="One JSON document on stdout; prices are exact texts.",
 )
 def show(model: str | None, prices_file: Path | None, *, as_json: bool) -> None:
-    """Show the price of MODEL with all its dates, or what all models cost now, in USD per 1M tokens."""
+    """Show the price of MODEL with all its dates, or what all models cost now, in USD per 1M tokens; and its context
+    window, in tokens."""
     from datetime import UTC  # noqa: PLC0415 - late: `--help` stays cheap
 
     from fbench.pricing.table import load_prices  # noqa: PLC0415
@@ -101,6 +102,7 @@ def _document(shown: "dict[str, PricedModel]", now: datetime) -> dict[str, Any]:
         "models": {
             name: {
                 **entry.price_at(now).model_dump(mode="json"),
+                "context_window": entry.tariff.context_window,
                 "tariff": [dated.model_dump(mode="json", by_alias=True) for dated in entry.tariff.entries],
                 "from": entry.source.model_dump(mode="json"),
             }
@@ -111,19 +113,20 @@ def _document(shown: "dict[str, PricedModel]", now: datetime) -> dict[str, Any]:
 
 def _text(shown: "dict[str, PricedModel]", now: datetime, *, whole: bool) -> str:
     sources = list(dict.fromkeys(entry.source for entry in shown.values()))
-    rows = [("MODEL", "INPUT", "CACHED", "CACHE WRITE", "OUTPUT", "FROM")]
+    rows = [("MODEL", "INPUT", "CACHED", "CACHE WRITE", "OUTPUT", "WINDOW", "FROM")]
     has_more = False
     for name, entry in shown.items():
         price = entry.price_at(now)
         varies = entry.tariff.varies()
         has_more |= varies
         mark = f"[{sources.index(entry.source) + 1}]"
-        rows.append((f"{name} *" if varies and not whole else name, *_cells(price), mark))
+        label, takes = f"{name} *" if varies and not whole else name, str(entry.tariff.context_window or "-")
+        rows.append((label, *_cells(price, takes), mark))
         rows += [(f"  above {tier.above_input_tokens} input tokens", *_cells(tier), "") for tier in price.long_context]
         if whole and varies:
             rows += _dated_rows(entry.tariff, now)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["USD per 1M tokens; `=` is the price of input."]
+    lines = ["USD per 1M tokens; `=` is the price of input. WINDOW is the context window, tokens; `-` is not known."]
     for row in rows:
         numbers = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
         lines.append("  ".join([row[0].ljust(widths[0]), *numbers, row[-1]]).rstrip())
@@ -136,7 +139,7 @@ def _text(shown: "dict[str, PricedModel]", now: datetime, *, whole: bool) -> str
     return "\n".join(lines)
 
 
-def _dated_rows(tariff: "Tariff", now: datetime) -> list[tuple[str, str, str, str, str, str]]:
+def _dated_rows(tariff: "Tariff", now: datetime) -> list[tuple[str, str, str, str, str, str, str]]:
     """Every price of a model that varies; the one in effect is marked."""
     rows = []
     current = tariff.entry_at(now)
@@ -152,8 +155,8 @@ def _dated_rows(tariff: "Tariff", now: datetime) -> list[tuple[str, str, str, st
     return rows
 
 
-def _cells(rates: "Rates") -> tuple[str, str, str, str]:
+def _cells(rates: "Rates", window: str = "") -> tuple[str, str, str, str, str]:
     def cell(value: object) -> str:
         return "=" if value is None else f"{value:f}"
 
-    return cell(rates.input), cell(rates.cached_input), cell(rates.cache_write), cell(rates.output)
+    return cell(rates.input), cell(rates.cached_input), cell(rates.cache_write), cell(rates.output), window

@@ -15,6 +15,7 @@
    each of their start dates, unless nothing changes.
 7. Hours: a window holds over the entries before it in the list, from the last date among them on. (The package lets it
    hold for earlier dates too, which its own comments call wrong.)
+8. Context windows: the model's own number of tokens, where it has one, for all its names.
 """
 
 import re
@@ -97,7 +98,7 @@ def convert(data: SourceData, only: Sequence[str] = ()) -> dict[str, Tariff]:
                 fault = error.errors(include_url=False)[0]
                 told = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
                 name = f"{one}/{model.get('id')}"
-                msg = f"{PACKAGE} {data.version} has no usable price of {name} ({told}); upgrade fbench"
+                msg = f"{PACKAGE} {data.version} says nothing usable of {name} ({told}); upgrade fbench"
                 raise PricingError(msg) from error
             if tariff is None:
                 continue
@@ -171,7 +172,7 @@ def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - see Record.get
 
 
 def _tariff(model: Record) -> Tariff | None:
-    """Rules 3 to 7; None for a model that is left out."""
+    """Rules 3 to 8; None for a model that is left out."""
     listed = model.get("prices")
     if not isinstance(listed, list):
         listed = [Record("ConditionalPrice", {"prices": listed})]
@@ -185,7 +186,7 @@ def _tariff(model: Record) -> Tariff | None:
         entry = _entry(start, constraints, [price for price in prices if price is not None])
         if not entries or entry.model_copy(update={"from_": entries[-1].from_}) != entries[-1]:
             entries.append(entry)
-    return Tariff(entries=tuple(entries))
+    return Tariff(entries=tuple(entries), context_window=model.get("context_window"))
 
 
 def _entry(start: date | None, constraints: Sequence[Record | None], prices: Sequence[Price]) -> DatedPrice:

@@ -1,7 +1,7 @@
 """What a price file holds, and what is wrong with one: every problem with its line, key and what to do.
 
-Version 1 had one price a model and one long-context tier; version 2 has dated prices, hours and several tiers. What
-version 1 wrote means the same in version 2.
+Version 1 had one price a model and one long-context tier; version 2 has dated prices, hours and several tiers; version
+3 has windows. What an older version wrote means the same in a newer one.
 """
 
 import difflib
@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from fbench.pricing.errors import PricingError
-from fbench.pricing.rates import DatedPrice, Entries, Frozen, HourlyPrice, LongContext
+from fbench.pricing.rates import WINDOW, DatedPrice, Frozen, HourlyPrice, LongContext, WrittenTariff
 from fbench.pricing.reading import Document, KeyPath
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 FREE_PROVIDERS = ("fake", "replay")
 """Their models cost 0 by definition and cannot be priced."""
@@ -32,7 +32,7 @@ class PriceFile(Frozen):
     retrieved: Annotated[str, BeforeValidator(str)] | None = None
     currency: Literal["USD"] = "USD"
     unit: Literal["per 1M tokens"] = "per 1M tokens"
-    models: dict[str, Entries]
+    models: dict[str, WrittenTariff]
 
 
 def read_document(document: Document, name: str) -> PriceFile:
@@ -61,7 +61,13 @@ def read_document(document: Document, name: str) -> PriceFile:
 
 
 def _as_written(path: KeyPath, value: object) -> KeyPath:
-    """`path` without the places of lists the file does not write: one price, one tier."""
+    """`path` as the file has it: without the places of lists it does not write (one price, one tier), a model's window
+    beside its first price."""
+    match path:
+        case ("models", name, "entries", *inside):
+            path = ("models", name, *inside)
+        case ("models", name, key) if key == WINDOW:
+            path = ("models", name, 0, key)
     written: list[str | int] = []
     for key in path:
         if isinstance(key, int) and not isinstance(value, list):
@@ -99,6 +105,8 @@ def _say(item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         key = str(item["loc"][-1])
         valid = list(_valid_keys(tuple(item["loc"])))
         near = difflib.get_close_matches(key, valid, n=1)
+        if key == WINDOW:
+            return "is the model's and not a price's: write it once, beside the model's first price"
         hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(valid)}"
         return f"is no key of a price file; {hint}"
     if item["type"] == "missing":
@@ -112,4 +120,6 @@ def _valid_keys(path: tuple[str | int, ...]) -> tuple[str, ...]:
     if len(path) == 1:
         return tuple(PriceFile.model_fields)
     inside = LongContext if "long_context" in path[:-1] else HourlyPrice if "hours" in path[:-1] else DatedPrice
-    return tuple(field.alias or name for name, field in inside.model_fields.items())
+    keys = tuple(field.alias or name for name, field in inside.model_fields.items())
+    is_first = inside is DatedPrice and 0 in path
+    return (*keys, WINDOW) if is_first else keys

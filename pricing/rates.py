@@ -1,7 +1,8 @@
 """What tokens cost: exact decimals per 1M tokens, by length of the call, by date, by time of day.
 
 A `Price` is what holds at one moment. A `Tariff` is all that is known of a model: dated prices, and within a date
-windows of the day. A call costs what holds at its `started_at`, in UTC.
+windows of the day; and beside the prices how many tokens the model takes. A call costs what holds at its `started_at`,
+in UTC.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal, localcontext
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,6 +20,9 @@ TOKENS_PER_UNIT_EXPONENT = 6
 """Prices are for 10**6 tokens."""
 
 MAX_DECIMALS = 12
+WINDOW = "context_window"
+"""Stands beside a model's first price in a file, and is the model's."""
+
 _EXACT = Context(prec=200)
 """Wide enough for any sum of (count below 10**150) x (price of at most 19 digits) without rounding."""
 
@@ -185,9 +189,16 @@ Entries = Annotated[tuple[DatedPrice, ...], BeforeValidator(_as_entries), AfterV
 
 
 class Tariff(Frozen):
-    """What one model costs over time; `entries` ascend by date, the first has none."""
+    """What one model costs over time; `entries` ascend by date, the first has none. `context_window` is in tokens, None
+    where it is not told; it is no price, and no date changes it."""
 
     entries: Entries
+    context_window: Annotated[int, Field(gt=0, le=1_000_000_000)] | None = None
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """As `written` gives it. Raises ValidationError."""
+        return cls.model_validate(_as_tariff(value))
 
     def entry_at(self, moment: datetime) -> DatedPrice:
         """The dated price that holds at `moment` (aware), its hours included."""
@@ -216,9 +227,24 @@ class Tariff(Frozen):
         return any(entry.hours for entry in self.entries)
 
     def written(self) -> Any:  # noqa: ANN401 - a mapping or a list of them, as a price file has it
-        """As a price file has it, numbers as Decimal: a mapping, or a list of dated ones."""
+        """As a price file has it, prices as Decimal: a mapping, or a list of dated ones."""
         entries = [written(entry) for entry in self.entries]
+        if self.context_window is not None:
+            entries[0][WINDOW] = self.context_window
         return entries[0] if len(entries) == 1 else entries
+
+
+def _as_tariff(value: object) -> object:
+    """The window taken out from beside the first price."""
+    first, *later = value if isinstance(value, list) and value else [value]
+    if not isinstance(first, dict) or WINDOW not in first:
+        return {"entries": value}
+    price = {key: part for key, part in first.items() if key != WINDOW}
+    return {"entries": [price, *later] if isinstance(value, list) else price, WINDOW: first[WINDOW]}
+
+
+WrittenTariff = Annotated[Tariff, BeforeValidator(_as_tariff)]
+"""A tariff as a price file has it, for a model that holds some."""
 
 
 def written(rates: Rates) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 The shipped list (`model_prices.yaml`) comes first, a user's file on top of it, name by name. A name that is not in the
 table is unpriced: its cost is unknown, never 0.
 
+An entry of a user's file that tells no context window keeps that of the shipped entry it replaces.
+
 A run asks for one model or two, so of the shipped list only what is asked for is parsed: it is generated in a form
 whose entries can be told apart line by line. A user's file is read as a whole, all its problems told at once.
 """
@@ -10,7 +12,7 @@ whose entries can be told apart line by line. A user's file is read as a whole, 
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -54,8 +56,15 @@ class PricedModel:
 
     @classmethod
     def fixed(cls, name: str, price: Price, source: PriceSource) -> Self:
-        """A model whose price never changes."""
+        """A model whose price never changes; its window is not known."""
         return cls(name, Tariff(entries=(DatedPrice(**dict(price)),)), source)
+
+    def with_window(self, other: "PricedModel | None") -> "PricedModel":
+        """The same with the window of `other`, the entry it replaces, where it tells none itself."""
+        tokens = None if other is None else other.tariff.context_window
+        if tokens is None or self.tariff.context_window is not None:
+            return self
+        return replace(self, tariff=self.tariff.model_copy(update={"context_window": tokens}))
 
     @property
     def price(self) -> Price:
@@ -140,7 +149,7 @@ class _Entries(Mapping[str, PricedModel]):
     def __getitem__(self, name: str) -> PricedModel:
         if (entry := self._read.get(name)) is None:
             value = parse_yaml(b"price:" + self._texts[name].encode(), BUILT_IN).value
-            entry = PricedModel(name, Tariff.model_validate({"entries": value["price"]}), self._source)
+            entry = PricedModel(name, Tariff.read(value["price"]), self._source)
             self._read[name] = entry
         return entry
 
@@ -162,7 +171,7 @@ class _Layered(Mapping[str, PricedModel]):
         self._base = base
 
     def __getitem__(self, name: str) -> PricedModel:
-        return self._top[name] if name in self._top else self._base[name]
+        return self._top[name].with_window(self._base.get(name)) if name in self._top else self._base[name]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._base
@@ -177,10 +186,7 @@ class _Layered(Mapping[str, PricedModel]):
 
 def _priced(content: PriceFile, name: str) -> dict[str, PricedModel]:
     source = _source_of(content, name, "user")
-    return {
-        model: PricedModel(model, Tariff.model_construct(entries=entries), source)
-        for model, entries in content.models.items()
-    }
+    return {model: PricedModel(model, tariff, source) for model, tariff in content.models.items()}
 
 
 def _source_of(content: PriceFile, name: str, kind: Literal["built-in", "user"]) -> PriceSource:

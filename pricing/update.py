@@ -38,7 +38,7 @@ class Known(NamedTuple):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a file of your own, for --prices FILE or FBENCH_PRICES; an older one there is what is compared.",
 )
-@click.option("--check", "check", is_flag=True, help="Write nothing; exit with 1 when a price differs.")
+@click.option("--check", "check", is_flag=True, help="Write nothing; exit with 1 when something differs.")
 @click.option(
     "--provider",
     "providers",
@@ -57,7 +57,8 @@ def update(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Compare the prices with the installed package genai-prices, offline; nothing is written without being asked."""
+    """Compare prices and context windows with the installed package genai-prices, offline; nothing is written without
+    being asked."""
     from fbench.pricing.comparing import compare, comparison_text  # noqa: PLC0415 - late, as all: `--help` stays cheap
     from fbench.pricing.convert import convert  # noqa: PLC0415
     from fbench.pricing.source import PACKAGE, read_source  # noqa: PLC0415
@@ -105,7 +106,7 @@ def update(
     else:
         click.echo(f"{known} -> {PACKAGE} {source.version}, USD per 1M tokens")
         click.echo(f"models: {len(known.tariffs)} -> {len(made)}")
-        click.echo(comparison_text(found) or "no price differs")
+        click.echo(comparison_text(found) or "no price and no window differs")
         click.echo(_outcome(written, check=check, differs=is_new or not found.is_empty()), err=True)
     if check and not found.is_empty():
         ctx.exit(1)
@@ -137,7 +138,6 @@ def _shipped() -> Known:
 def _own(path: Path) -> Known:
     """A file of the user's, if it is there. Only one that this command made may be replaced."""
     from fbench.pricing.files import read_document  # noqa: PLC0415
-    from fbench.pricing.rates import Tariff  # noqa: PLC0415
     from fbench.pricing.reading import read_yaml  # noqa: PLC0415
     from fbench.pricing.source import PACKAGE  # noqa: PLC0415
 
@@ -150,5 +150,4 @@ def _own(path: Path) -> Known:
             f"of your own; name another file"
         )
         raise PricingError(msg)
-    tariffs = {name: Tariff(entries=entries) for name, entries in content.models.items()}
-    return Known(str(path), tariffs, content.source, content.source_version, content.retrieved)
+    return Known(str(path), content.models, content.source, content.source_version, content.retrieved)

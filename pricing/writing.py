@@ -14,16 +14,17 @@ from fbench.pricing.rates import Tariff
 WIDTH = 120
 
 _HEAD = """\
-# What a model costs. Made by `fbench pricing update` from the data of the package named below (licence: MIT), as it
-# stood on the date below; the rules of that are in pricing/convert.py. Names are PROVIDER/NAME, and a lookup is exact:
-# a name that is not here is unpriced.
+# What a model costs, and how much it takes. Made by `fbench pricing update` from the data of the package named below
+# (licence: MIT), as it stood on the date below; the rules of that are in pricing/convert.py. Names are PROVIDER/NAME,
+# and a lookup is exact: a name that is not here is unpriced.
 #
 # Keys of a price: input, cached_input (tokens read from the provider's cache), cache_write (tokens written to it),
 # output. A missing cached_input or cache_write costs what input costs. `long_context` replaces all prices of a call
 # whose input (cached tokens included) is longer than `above_input_tokens`; several stand in a list. A price that
 # changed is a list: each further one holds from 00:00 UTC of its `from` on. `hours` go before the prices beside them,
-# for calls that start in that part of the day, UTC. Names and prices of your own go into a file of the same form:
-# `--prices FILE` or FBENCH_PRICES.
+# for calls that start in that part of the day, UTC. `context_window` is no price but how many tokens the model takes,
+# told once, beside its first price; a server that takes more or less is believed. Names and prices of your own go into
+# a file of the same form: `--prices FILE` or FBENCH_PRICES.
 """
 
 

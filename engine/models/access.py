@@ -69,9 +69,10 @@ def make_spec(
     style: str = "native",
     runs_dir: Path = Path("runs"),
     is_replayed: bool = False,
+    likely_window: int | None = None,
 ) -> ModelSpec:
     """Everything needed to open a model. `base_url` and `api_key` are options and win over what is configured. A model
-    that `is_replayed` needs no key and no header.
+    that `is_replayed` needs no key and no header. `likely_window` is its context window where fbench.toml tells none.
 
     A provider of fbench.toml is reached as its section says and in no other way: one called `openai` takes nothing
     from OPENAI_BASE_URL and OPENAI_API_KEY.
@@ -88,12 +89,15 @@ def make_spec(
             base_url=url,
             api_key=api_key or environ.get(OPENAI_KEY) or None,
             secrets=secrets_in(url),
+            context_window=likely_window,
+            is_window_hint=likely_window is not None,
             task=task,
             style=style,
             runs_dir=runs_dir,
         )
     access = provider_access(parsed.provider, provider, environ, api_key=api_key, is_needed=not is_replayed)
     entry = provider.models.get(parsed.name)
+    told_window = entry.context_window if entry else None
     url = base_url or provider.base_url
     return ModelSpec(
         full_name=parsed.full,
@@ -104,7 +108,8 @@ def make_spec(
         secrets=(*access.secrets, *secrets_in(url)),
         is_configured=True,
         api=(entry.api if entry else None) or provider.api or (None if parsed.provider == "openai" else "chat"),
-        context_window=entry.context_window if entry else None,
+        context_window=told_window or likely_window,
+        is_window_hint=told_window is None and likely_window is not None,
         requests_per_minute=provider.requests_per_minute,
         tokens_per_minute=provider.tokens_per_minute,
         max_concurrency=provider.max_concurrency,

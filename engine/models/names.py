@@ -64,6 +64,7 @@ class ModelSpec:
         is_configured: the provider is one of fbench.toml; it speaks OpenAI's API, and without a key none is sent.
         api: the wire format fbench.toml asks for; None lets the model's name, then the server, decide.
         context_window: tokens, None where it is not known.
+        is_window_hint: it is that of a price table, by the model's name alone: the server may take more or less.
         requests_per_minute, tokens_per_minute, max_concurrency: what fbench.toml grants one endpoint; None is no limit.
         task: the task at hand; only the fakes that play its solution or exploits look at it.
         style: the manifest's `tools.style`; in `json_text` the fakes write their calls as text.
@@ -80,6 +81,7 @@ class ModelSpec:
     is_configured: bool = False
     api: "Api | None" = None
     context_window: int | None = None
+    is_window_hint: bool = False
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None

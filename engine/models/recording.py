@@ -20,7 +20,8 @@ from fbench.engine.models.overlong import Overlong
 from fbench.engine.results import Record
 from fbench.engine.seams import AttemptFailed, Model, ModelReply, ModelRequest, TokenEstimate, ToolCall, Usage
 
-RECORDING_VERSION = 1
+RECORDING_VERSION = 2
+"""Version 2 has the windows of models; version 1 means what it meant."""
 
 
 class RecordedMessage(Record):
@@ -38,6 +39,13 @@ class RecordedEstimate(Record):
     input: int
     min_output: int
     input_at_most: int | None = None
+
+
+class RecordedWindow(Record):
+    """What was known of the model's window before anything was asked; see `fbench.engine.context.Window`."""
+
+    tokens: int | None
+    is_hint: bool = False
 
 
 class RecordedRequest(Record):
@@ -114,7 +122,8 @@ class RecordedFailure(Record):
 
 
 class AttemptLine(Record):
-    """One attempt of the run `run_id`, with the messages, tools and estimates that no earlier line of this run has."""
+    """One attempt of the run `run_id`, with the messages, tools, estimates and window that no earlier line of this run
+    has. Of a judge and before version 2 no window is told."""
 
     schema_version: int = RECORDING_VERSION
     type: Literal["attempt"] = "attempt"
@@ -126,6 +135,7 @@ class AttemptLine(Record):
     messages: tuple[RecordedMessage, ...] = ()
     tools: tuple[dict[str, Any], ...] | None = None
     estimates: tuple[RecordedEstimate, ...] = ()
+    window: RecordedWindow | None = None
 
 
 class EndLine(Record):
@@ -216,7 +226,16 @@ class RecordingModel:
     An answer whose line could not be written is handed on all the same, for it is paid for; no other attempt is made.
     """
 
-    def __init__(self, model: Model, recorder: Recorder, ids: Canonicaliser, run_id: str, attempt: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        recorder: Recorder,
+        ids: Canonicaliser,
+        run_id: str,
+        attempt: int,
+        *,
+        window: RecordedWindow | None = None,
+    ) -> None:
         self.name = model.name
         self.is_free = model.is_free
         self._model = model
@@ -224,6 +243,7 @@ class RecordingModel:
         self._ids = ids
         self._run_id = run_id
         self._attempt = attempt
+        self._window = window
         self._known: set[str] = set()
         self._lost: OSError | None = None
         self._estimates: dict[str, RecordedEstimate] = {}
@@ -302,6 +322,7 @@ class RecordingModel:
             messages=tuple(RecordedMessage(digest=item.digest, after=item.after, message=item.message) for item in new),
             tools=tools,
             estimates=self._take_estimates(),
+            window=self._window,
         )
         try:
             self._recorder.append(line)
@@ -310,6 +331,7 @@ class RecordingModel:
             return
         self._known.update(item.digest for item in new)
         self._known.add(form.tools_digest)
+        self._window = None
 
     def _take_estimates(self) -> tuple[RecordedEstimate, ...]:
         taken = tuple(self._estimates.values())

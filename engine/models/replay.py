@@ -13,7 +13,14 @@ from typing import Any
 from fbench.engine.errors import ModelUnavailable, ReplayMissing, UsageError
 from fbench.engine.models.canonical import START, Canonical, Canonicaliser
 from fbench.engine.models.estimate import estimate_request
-from fbench.engine.models.recording import AttemptLine, EndLine, RecordedEstimate, RecordedFailure, read_line
+from fbench.engine.models.recording import (
+    AttemptLine,
+    EndLine,
+    RecordedEstimate,
+    RecordedFailure,
+    RecordedWindow,
+    read_line,
+)
 from fbench.engine.records.comparing import as_text, excerpts
 from fbench.engine.seams import ModelReply, ModelRequest, TokenEstimate
 
@@ -28,9 +35,10 @@ class Entry:
 
 @dataclass(slots=True)
 class RecordedRun:
-    """What one run recorded, in order; `end` is None where it was cut off."""
+    """What one run recorded, in order; `end` is None where it was cut off, `window` where it was not told."""
 
     attempt: int
+    window: RecordedWindow | None = None
     entries: list[Entry] = field(default_factory=list)
     end: EndLine | None = None
 
@@ -61,28 +69,35 @@ class Recording:
                 self.runs[line.run_id].end = line
             return
         entry = Entry(line)
-        self.runs.setdefault(line.run_id, RecordedRun(line.attempt)).entries.append(entry)
+        self.runs.setdefault(line.run_id, RecordedRun(line.attempt, line.window)).entries.append(entry)
         self._by_key[line.key].append(entry)
         for message in line.messages:
             self._messages[message.digest] = message.after, message.message
         if line.tools is not None:
             self._tools[line.request.tools] = line.tools
 
+    def follow(self, form: Canonical, *, attempt: int) -> str | None:
+        """The run to follow by one that begins with the request, whatever its cap on output."""
+        asked = (run_id for run_id in self._estimates.get(form.estimate_key, ()) if run_id in self.runs)
+        left = [run_id for run_id in asked if not self.runs[run_id].is_played()]
+        chosen = min(left, key=lambda run_id: self._distance(run_id, None, attempt), default=None)
+        if chosen is not None:
+            self._followed.add(chosen)
+        return chosen
+
     def take(self, key: str, *, following: str | None, attempt: int) -> AttemptLine | None:
         """The next answer to a request that was not played yet, of the run that is followed where it has one."""
         left = [entry for entry in self._by_key.get(key, ()) if not entry.is_played]
         if not left:
             return None
-
-        def distance(entry: Entry) -> tuple[bool, bool, bool, bool]:
-            run_id = entry.line.run_id
-            is_cut_off = self.runs[run_id].end is None
-            return run_id != following, run_id in self._followed, entry.line.attempt != attempt, is_cut_off
-
-        chosen = min(left, key=distance)
+        chosen = min(left, key=lambda entry: self._distance(entry.line.run_id, following, attempt))
         chosen.is_played = True
         self._followed.add(chosen.line.run_id)
         return chosen.line
+
+    def _distance(self, run_id: str, following: str | None, attempt: int) -> tuple[bool, bool, bool, bool]:
+        run = self.runs[run_id]
+        return run_id != following, run_id in self._followed, run.attempt != attempt, run.end is None
 
     def estimate(self, form: Canonical, *, following: str | None) -> RecordedEstimate | None:
         """What a recorded run expected of the request, the one that is followed if it has asked so."""
@@ -198,6 +213,12 @@ class ReplayModel:
         self._ids = ids
         self._attempt = attempt
         self._following: str | None = None
+
+    def window(self, first: ModelRequest) -> RecordedWindow | None:
+        """What the recorded run knew of the model's window before it asked the same; it is followed from now on."""
+        self._following = self._recording.follow(self._ids.request(first), attempt=self._attempt)
+        run = self._recording.runs.get(self._following or "")
+        return None if run is None else run.window
 
     def estimate(self, request: ModelRequest) -> TokenEstimate:
         """What the recorded run expected; by the rule over bytes where it did not ask this."""

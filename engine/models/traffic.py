@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbench.engine.context import Window
 from fbench.engine.errors import ModelUnavailable, UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.models.canonical import Canonicaliser
 from fbench.engine.models.names import open_model
-from fbench.engine.models.recording import Recorder, RecordingModel, open_recorder
+from fbench.engine.models.recording import RecordedWindow, Recorder, RecordingModel, open_recorder
 from fbench.engine.models.replay import Recording, ReplayModel
 from fbench.engine.models.stored import StoredModel
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fbench.engine.judge_plans import JudgePlan
     from fbench.engine.plan import RunPlan
     from fbench.engine.record import RunRecord
-    from fbench.engine.seams import Model
+    from fbench.engine.seams import Model, ModelRequest
 
 log = get_logger(__name__)
 
@@ -60,8 +61,19 @@ class Traffic:
         model = self._models[_AGENT]
         if isinstance(model, StoredModel):
             model = model.in_run(record.folder.run_id)
-        with self._recorded(model, record, record.folder.run_id) as recorded:
+        window = RecordedWindow(tokens=plan.model.context_window, is_hint=plan.model.is_window_hint)
+        with self._recorded(model, record, record.folder.run_id, window) as recorded:
             yield recorded
+
+    def window(self, model: "Model", first: "ModelRequest") -> Window:
+        """What is known of the window of the agent's model before `first` is asked. In a replay it is what the recorded
+        run knew: another one would ask other things than were recorded."""
+        spec = self._plan.model
+        if not isinstance(model, ReplayModel):
+            return Window(spec.context_window, is_hint=spec.is_window_hint)
+        if (recorded := model.window(first)) is not None:
+            return Window(recorded.tokens, is_hint=recorded.is_hint)
+        return Window(None if spec.is_window_hint else spec.context_window)  # recorded when no table was asked
 
     @contextmanager
     def judge(self, record: "RunRecord", judge: "JudgePlan") -> Iterator["Model"]:
@@ -78,13 +90,15 @@ class Traffic:
         return ReplayModel(name, recording, ids, attempt=self._plan.options.attempt, is_free=is_free)
 
     @contextmanager
-    def _recorded(self, model: "Model", record: "RunRecord", conversation: str) -> Iterator["Model"]:
+    def _recorded(
+        self, model: "Model", record: "RunRecord", conversation: str, window: RecordedWindow | None = None
+    ) -> Iterator["Model"]:
         """The model, its attempts recorded under the name `conversation`, and how it gave up if it did."""
         if self._recorder is None:
             yield model
             return
         ids = Canonicaliser(model.name, record.folder.run_id, record.redact)
-        recording = RecordingModel(model, self._recorder, ids, conversation, self._plan.options.attempt)
+        recording = RecordingModel(model, self._recorder, ids, conversation, self._plan.options.attempt, window=window)
         gave_up: str | None = None
         try:
             yield recording

@@ -109,6 +109,56 @@ async def test_a_window_that_is_known_is_never_met_by_the_server(
     assert {json.loads(line)["http_status"] for line in ledger} == {200}
 
 
+def prices(tmp_path: Path, **windows: int) -> Path:
+    """A price file of one's own with the window of loopback-1."""
+    file = tmp_path / "prices.yaml"
+    told = "".join(f", {name}: {tokens}" for name, tokens in windows.items())
+    file.write_text(f"models: {{openai/loopback-1: {{input: 1, output: 2{told}}}}}\n")
+    return file
+
+
+def statuses(tmp_path: Path, result: RunResult) -> list[int]:
+    ledger = (tmp_path / "runs" / result.run_id / "ledger.jsonl").read_text().splitlines()
+    return [json.loads(line)["http_status"] for line in ledger]
+
+
+async def test_a_window_of_the_price_table_is_never_met_by_the_server(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    loopback.always(limited(loopback, 12_000))
+    result, lines = await run(loopback, make_task(), tmp_path, prices=prices(tmp_path, context_window=11_000))
+    assert (result.status, result.end_reason, result.passed) == ("completed", "submitted", True)
+    notes = [line for line in lines if line["type"] == "context_shortened"]
+    assert notes
+    assert {note["window_tokens"] for note in notes} == {11_000}
+    assert set(statuses(tmp_path, result)) == {200}
+    (rates,) = [line for line in lines if line["type"] == "rates_used"]
+    assert "context_window" not in json.dumps(rates)
+
+
+async def test_a_server_that_takes_more_than_the_table_says_gets_what_cannot_be_shortened_to_it(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    loopback.always(limited(loopback, 1_000_000))
+    result, lines = await run(loopback, make_task(), tmp_path, prices=prices(tmp_path, context_window=300))
+    assert (result.status, result.end_reason, result.error) == ("completed", "submitted", None)
+    assert set(statuses(tmp_path, result)) == {200}
+    assert [request.json["max_tokens"] for request in loopback.requests] == [4096] * 6
+    assert any(line["type"] == "context_shortened" for line in lines)
+    newest = loopback.requests[-1].json["messages"][-1]
+    assert "characters left out here" not in newest["content"]
+
+
+async def test_a_server_that_takes_less_than_the_table_says_is_believed(
+    loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
+) -> None:
+    loopback.always(limited(loopback, 12_000))
+    result, lines = await run(loopback, make_task(), tmp_path, prices=prices(tmp_path, context_window=200_000))
+    assert (result.status, result.end_reason) == ("completed", "submitted")
+    assert statuses(tmp_path, result).count(400) == 1
+    assert {line["window_tokens"] for line in lines if line["type"] == "context_shortened"} == {12_000}
+
+
 async def test_a_prompt_that_never_fits_ends_in_an_error_that_says_so(
     loopback: "LoopbackServer", make_task: "MakeTask", tmp_path: Path
 ) -> None:
@@ -205,3 +255,28 @@ def test_a_window_learns_from_refusals_and_only_shrinks() -> None:
     assert window.tokens == 4000
     assert window.output_room(3900, 4096) == 100
     assert window.output_room(5000, 4096) == 1
+
+
+def test_a_hint_lowers_the_answer_only_where_the_request_fits_it() -> None:
+    hint = Window(8000, is_hint=True)
+    assert (hint.excess(6000, 4096), hint.output_room(6000, 4096)) == (0, 2000)
+    assert hint.excess(7500, 4096) > 0
+    assert hint.output_room(7500, 4096) == 4096
+    assert Window(8000).output_room(7500, 4096) == 500
+
+
+@pytest.mark.parametrize(
+    ("told", "input_tokens", "learnt"),
+    [
+        (4000, 5000, 4000),  # the server takes less
+        (32_000, 33_000, 32_000),  # more
+        (8000, 9000, 8000),  # what the hint says, which was not held to
+        (None, 9000, 8000),  # and says nothing: where more was sent, the hint is right
+        (None, 4900, 3750),  # where less was sent, it is wrong, or the estimate is
+        (8000, 4900, 3750),  # the estimate is
+    ],
+)
+def test_a_refusal_corrects_a_hint_which_is_none_from_then_on(told: int | None, input_tokens: int, learnt: int) -> None:
+    window = Window(8000, is_hint=True)
+    window.learn(told, input_tokens, 100)
+    assert (window.tokens, window.is_hint) == (learnt, False)

@@ -12,6 +12,7 @@ import yaml
 
 from fbench.engine import Engine, RunOptions, RunResult
 from fbench.engine.errors import UsageError
+from fbench.engine.plan import make_plan
 
 if TYPE_CHECKING:
     from tests.engine.conftest import MakeTask
@@ -90,6 +91,37 @@ async def test_a_provider_without_a_key_gets_none_of_anybodys(
     result, _ = await run(make_task(), tmp_path, "open/qwen3", config)
     assert (result.status, result.cost_status) == ("completed", "unknown")
     assert "authorization" not in loopback.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("model", "section", "told"),
+    [
+        ("openai/gpt-4o", "", (128_000, True)),  # wherever --base-url leads
+        ("openai/gpt-4o-2099-01-01", "", (None, False)),
+        ("openai/gpt-4o", "[providers.openai]\n", (128_000, True)),
+        ("openai/gpt-4o", "[providers.openai]\nprices = {gpt-4o = {input = 1, output = 2}}\n", (128_000, True)),
+        ("openai/gpt-4o", "[providers.openai]\nmodels = {gpt-4o = {context_window = 9000}}\n", (9000, False)),
+        ("openai/gpt-4o", "[providers.openai]\nmodels = {gpt-4o = {api = 'chat'}}\n", (128_000, True)),
+        ("near/gpt-4o", "[providers.near]\n", (None, False)),
+        ("near/qwen3", "[providers.near]\nprices = {qwen3 = {input = 1, output = 2}}\n", (32_000, True)),
+    ],
+)
+async def test_a_window_is_that_of_the_config_else_that_of_exactly_this_name_in_the_table(
+    make_task: "MakeTask", tmp_path: Path, model: str, section: str, told: tuple[int | None, bool]
+) -> None:
+    file, prices = tmp_path / "fbench.toml", tmp_path / "prices.yaml"
+    file.write_text(section.replace("]\n", "]\nbase_url = 'http://127.0.0.1:1/v1'\n"))
+    prices.write_text("models: {near/qwen3: {input: 3, output: 4, context_window: 32000}}\n")
+    options = RunOptions(
+        task=make_task(), model=model, sandbox="local", config=file, prices=prices, base_url="http://127.0.0.1:1/v1"
+    )
+    plan = await make_plan(options, ENVIRON)
+    assert (plan.model.context_window, plan.model.is_window_hint) == told
+
+
+async def test_a_free_model_has_no_window(make_task: "MakeTask") -> None:
+    plan = await make_plan(RunOptions(task=make_task(), model="fake/nop", sandbox="local"), {})
+    assert (plan.model.context_window, plan.model.is_window_hint) == (None, False)
 
 
 async def test_the_library_reads_no_file_that_it_is_not_given(

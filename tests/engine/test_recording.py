@@ -284,6 +284,56 @@ async def test_a_conversation_that_was_shortened_to_the_window_is_replayed(
     assert first_difference(first, second) is None
 
 
+@pytest.mark.parametrize(
+    ("known", "known_now", "version"), [(None, 5000, 1), (None, 5000, 2), (5000, None, 2), (5000, 90_000, 2)]
+)
+async def test_a_replay_keeps_to_the_window_that_the_recorded_run_knew(
+    known: int | None, known_now: int | None, version: int, runs: Runs, loopback: "LoopbackServer", tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.yaml"
+
+    def tell(window: int | None) -> Path:
+        told = "" if window is None else f", context_window: {window}"
+        prices.write_text(f"models: {{openai/loopback-1: {{input: 1, output: 2{told}}}}}\n")
+        return prices
+
+    work = bash(loopback, "seq 3000; echo done > done.txt", usage=None)
+    loopback.plan(work, work, work, loopback.submit(usage=None))
+    recorded, first = await runs.record(model="openai/loopback-1", prices=tell(known))
+    assert recorded.passed
+    shortened = "context_shortened" in (first / "transcript.jsonl").read_text(encoding="utf-8")
+    assert shortened == (known is not None)
+    if version == 1:  # which told of no window, and knew none of the table
+        lines = [json.loads(line) for line in runs.file.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            line["schema_version"] = 1
+            line.pop("window", None)
+        runs.file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    _, second = await runs.replay(model="openai/loopback-1", prices=tell(known_now))
+    assert first_difference(first, second) is None
+
+
+async def test_concurrent_replays_keep_each_to_its_own_windows(runs: Runs, loopback: "LoopbackServer") -> None:
+    work = bash(loopback, "seq 3000; echo done > done.txt", usage=None)
+    loopback.plan(*[work, work, work, loopback.submit(usage=None)] * 2)
+    prices = runs.file.parent / "prices.yaml"
+    model = "openai/loopback-1"
+    prices.write_text(f"models: {{{model}: {{input: 1, output: 2, context_window: 5000}}}}\n")
+    _, first = await runs.record(model=model, prices=prices, attempt=1)
+    prices.write_text(f"models: {{{model}: {{input: 1, output: 2}}}}\n")
+    _, second = await runs.record(model=model, prices=prices, attempt=2)
+    replayed: dict[int, Path] = {}
+
+    async def keep(engine: Engine, attempt: int) -> None:
+        replayed[attempt] = (await runs.replay(engine, model=model, prices=prices, attempt=attempt))[1]
+
+    async with Engine(environ={}) as engine, anyio.create_task_group() as group:
+        group.start_soon(keep, engine, 2)
+        group.start_soon(keep, engine, 1)
+    assert first_difference(first, replayed[1]) is None
+    assert first_difference(second, replayed[2]) is None
+
+
 async def test_many_runs_share_a_recording(runs: Runs, loopback: "LoopbackServer") -> None:
     loopback.always(loopback.submit())
 
@@ -348,8 +398,8 @@ async def test_a_torn_line_is_left_out_and_ended_before_the_next(runs: Runs, loo
 
 def test_a_newer_recording_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
-    path.write_text('{"schema_version": 2, "type": "attempt"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"new\.jsonl:1: recorded by a newer fbench \(schema_version 2\)"):
+    path.write_text('{"schema_version": 3, "type": "attempt"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"new\.jsonl:1: recorded by a newer fbench \(schema_version 3\)"):
         load_recording(path)
     with pytest.raises(UsageError, match="newer fbench"), open_recorder(path):
         pass

@@ -103,6 +103,21 @@ def test_a_window_after_a_date_holds_from_that_date_on_and_not_before() -> None:
         assert ours == package
 
 
+def test_every_window_is_the_packages_own() -> None:
+    assert {name: tariff.context_window for name, tariff in table().items()} == {
+        name: model.context_window for name, (_, model) in theirs().items()
+    }
+    assert sum(tariff.context_window is not None for tariff in table().values()) > 300
+    assert table()["openai/gpt-4o"].context_window == 128_000
+
+
+@pytest.mark.parametrize("window", ["0", "10_000_000_000", "'large'", "1.5"])
+def test_a_window_that_is_none_is_refused_and_not_guessed(window: str) -> None:
+    with pytest.raises(PricingError, match=r"says nothing usable of openai/m \(context_window: .*upgrade fbench"):
+        convert(data_file(f"{ONE}, context_window={window}"))
+    assert convert(data_file(ONE))["openai/m"].context_window is None
+
+
 def test_the_shipped_file_is_what_the_package_it_names_says() -> None:
     """CI pins that version; where a newer one is installed, `fbench pricing update` shows what it brings."""
     shipped = load_prices().models
@@ -114,13 +129,13 @@ def test_the_shipped_file_is_what_the_package_it_names_says() -> None:
 
 def test_the_shipped_file_read_entry_by_entry_is_the_file_read_as_a_whole() -> None:
     whole = read_document(parse_yaml(built_in_text().encode(), "shipped"), "shipped")
-    assert {name: model.tariff.entries for name, model in load_prices().models.items()} == whole.models
+    assert {name: model.tariff for name, model in load_prices().models.items()} == whole.models
 
 
 def test_what_is_written_reads_the_same_and_is_no_wider_than_the_house_allows() -> None:
     text = price_file_text(table(), source="genai-prices", source_version="1", retrieved="2026-11-25")
     read = read_document(parse_yaml(text.encode(), "made"), "made")
-    assert {name: Tariff(entries=entries) for name, entries in read.models.items()} == table()
+    assert read.models == table()
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -29,6 +29,8 @@ def test_one_model_as_json_is_exact() -> None:
     model = document["models"]["openai/gpt-4o-mini"]
     assert (model["input"], model["cached_input"], model["output"]) == ("0.15", "0.075", "0.6")
     assert model["from"]["kind"] == "built-in"
+    assert model["context_window"] == 128_000
+    assert "context_window" not in model["tariff"][0]
     assert document["currency"] == "USD"
 
 
@@ -47,6 +49,14 @@ def test_one_model_is_shown_with_all_its_dates_hours_and_tiers_and_what_holds_no
     assert "01:00-04:00 UTC" in text
     assert text.count("(now)") == 1
     assert "above 272000 input tokens" in show("openai/gpt-6-sol")
+
+
+def test_a_window_is_shown_beside_the_price_and_a_dash_where_none_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("models: {local/a: {input: 1, output: 2, context_window: 4096}, local/b: {input: 1, output: 2}}")
+    lines = [line.split() for line in show("--prices", str(file)).splitlines()]
+    assert ["local/a", "1", "=", "=", "2", "4096", "[2]"] in lines
+    assert ["local/b", "1", "=", "=", "2", "-", "[2]"] in lines
 
 
 def test_a_model_that_varies_is_marked_among_the_others() -> None:

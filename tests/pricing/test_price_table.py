@@ -170,14 +170,62 @@ def test_a_price_that_is_one_number_is_told_what_it_should_be(price_file: Path) 
     assert f"{price_file}:2: `models.openai/a` is wrong: it must be a mapping" in told
 
 
+def windows(path: Path, text: str) -> dict[str, int | None]:
+    path.write_text(f"models:\n{text}")
+    table = load_prices(path)
+    return {name: table.models[name].tariff.context_window for name in ("openai/gpt-4o", "openai/gpt-4o-mini", "a/b")}
+
+
+def test_a_window_of_ones_own_goes_before_the_shipped_one_which_holds_where_none_is_told(price_file: Path) -> None:
+    shipped = load_prices().models["openai/gpt-4o"].tariff.context_window
+    assert shipped is not None
+    found = windows(
+        price_file,
+        "  openai/gpt-4o: {input: 1, output: 2}\n"
+        "  openai/gpt-4o-mini:\n    - {input: 1, output: 2, context_window: 32_000}\n"
+        "    - {from: 2026-02-01, input: 2, output: 2}\n"
+        "  a/b: {input: 1, output: 2}\n",
+    )
+    assert found == {"openai/gpt-4o": shipped, "openai/gpt-4o-mini": 32_000, "a/b": None}
+    assert load_prices(price_file).models["openai/gpt-4o"].source.kind == "user"
+
+
+@pytest.mark.parametrize(
+    ("entry", "line", "told"),
+    [
+        ("    context_window: 0", 5, "`models.a/b.context_window` is wrong"),
+        ("    context_window: -1", 5, "`models.a/b.context_window` is wrong"),
+        ("    context_window: 1.5", 5, "valid integer"),
+        ("    context_window: 128k", 5, "valid integer"),
+        ("    context_window: [8192]", 5, "`models.a/b.context_window` is wrong"),
+        ("    context_window: 10_000_000_000", 5, "less than or equal to 1000000000"),
+        ("    context_windw: 5", 5, "did you mean `context_window`?"),
+        ("    long_context: {above_input_tokens: 2, input: 1, output: 1, context_window: 9}", 5, "is the model's"),
+        ('    hours: [{utc: "01:00-02:00", input: 1, output: 1, context_window: 9}]', 5, "is the model's"),
+    ],
+)
+def test_what_is_wrong_with_a_window_is_told_with_its_line(price_file: Path, entry: str, line: int, told: str) -> None:
+    words = refused(price_file, f"models:\n  a/b:\n    input: 1\n    output: 1\n{entry}\n")
+    assert words.startswith(f"{price_file}:{line}: `models.a/b.")
+    assert told in words
+
+
+def test_in_a_list_of_dated_prices_a_window_stands_beside_the_first(price_file: Path) -> None:
+    first, later = "    - input: 1\n      output: 1\n", "    - from: 2026-02-01\n      input: 1\n      output: 1\n"
+    told = refused(price_file, f"models:\n  a/b:\n{first}{later}      context_window: 8192\n")
+    assert f"{price_file}:8: `models.a/b.1.context_window` is the model's and not a price's" in told
+    told = refused(price_file, f"models:\n  a/b:\n{first}      context_window: 0\n{later}")
+    assert told.startswith(f"{price_file}:5: `models.a/b.0.context_window` is wrong")
+
+
 def test_free_models_take_no_price(price_file: Path) -> None:
     assert "costs 0 by definition" in refused(price_file, "models: {fake/oracle: {input: 1, output: 1}}")
 
 
 def test_a_newer_schema_is_refused_by_name(price_file: Path) -> None:
-    told = refused(price_file, "# prices\nschema_version: 3\nmodels: {}\nnew_key: 1\n")
+    told = refused(price_file, "# prices\nschema_version: 4\nmodels: {}\nnew_key: 1\n")
     assert f"{price_file}:2:" in told
-    assert "schema_version 3" in told
+    assert "schema_version 4" in told
     assert "upgrade" in told
 
 

@@ -1,5 +1,6 @@
 """Prices by date, by time of the day and by length of the call."""
 
+import json
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -195,3 +196,11 @@ def test_the_rates_a_run_stores_hold_what_it_may_use_and_where_it_is_from() -> N
     assert (stored["source"]["file"], stored["source"]["source"]) == ("model_prices.yaml", "genai-prices")
     assert stored["source"]["retrieved"] is not None
     assert load_prices().models["openai/gpt-4o"].rates_used(moment)["tariff"] is None
+
+
+def test_a_window_is_no_rate_and_stands_in_none_that_a_run_stores() -> None:
+    moment = datetime(2026, 11, 25, 2, tzinfo=UTC)
+    for name in ("deepseek/deepseek-v4-pro", "openai/gpt-4o"):
+        model = load_prices().models[name]
+        assert model.tariff.context_window is not None
+        assert "context_window" not in json.dumps(model.rates_used(moment))

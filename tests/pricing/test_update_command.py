@@ -62,7 +62,7 @@ def test_nothing_differs_from_the_package_the_file_was_made_of(shipped: Path) ->
     for arguments in ([], ["--check"], ["--write"]):
         result = update(*arguments)
         assert result.exit_code == 0
-        assert "no price differs" in result.stdout
+        assert "no price and no window differs" in result.stdout
         assert "nothing was written" in result.stderr
     assert shipped.read_bytes() == before
 
@@ -77,6 +77,35 @@ def test_the_difference_names_what_came_what_went_and_what_changed_from_and_to(s
     assert "changed: 1\n  openai/gpt-4o: input 3 -> 2.5, cached_input none -> 1.25" in result.stdout
     assert "`--write`" in result.stderr
     assert shipped.read_bytes() == before
+
+
+def test_windows_that_differ_are_told_beside_the_prices_and_refreshed_with_them(shipped: Path) -> None:
+    text = shipped.read_text()
+    head, line, rest = text.partition("  openai/gpt-4o: {input: 2.5, cached_input: 1.25, output: 10")
+    shipped.write_text(f"{head}{line}, context_window: 64000{rest[rest.index('}') :]}")
+    result = update("--check")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("context windows changed: 1\n  openai/gpt-4o: 64000 -> 128000\n")
+    document = json.loads(update("--json").stdout)
+    assert document["context_windows"] == {"openai/gpt-4o": {"old": 64000, "new": 128000}}
+    assert (document["differs"], document["added"], document["removed"], document["changed"]) == (True, {}, {}, {})
+    assert update("--write").exit_code == 0
+    assert shipped.read_text().partition("\nmodels:")[2] == text.partition("\nmodels:")[2]
+
+
+def test_a_file_that_tells_no_windows_yet_gets_them(shipped: Path) -> None:
+    shipped.write_text(
+        "schema_version: 2\nsource: genai-prices\nmodels:\n  openai/gpt-4o: {input: 1, output: 2}\n"
+        "  openai/gpt-0: {input: 1, output: 2, context_window: 4096}\n"
+    )
+    found = json.loads(update("--json").stdout)["context_windows"]
+    assert found["openai/gpt-4o"] == {"old": None, "new": 128000}
+    assert found["openai/gpt-0"] == {"old": 4096, "new": None}
+    assert found["openai/gpt-4o-mini"] == {"old": None, "new": 128000}
+    told = update().stdout
+    assert "- openai/gpt-0: input 1, output 2, context_window 4096" in told
+    assert "+ openai/gpt-4o-mini: input 0.15, cached_input 0.075, output 0.6, context_window 128000" in told
+    assert "context windows changed: 1\n  openai/gpt-4o: none -> 128000" in told
 
 
 def test_check_exits_with_1_when_a_price_differs_and_writes_nothing(shipped: Path) -> None:
@@ -104,7 +133,7 @@ def test_a_file_of_ones_own_is_written_and_usable_with_prices(tmp_path: Path) ->
     assert table.models["openai/gpt-4o"].source.file == str(mine)
     assert table.find("openai/gpt-4o") == load_prices().find("openai/gpt-4o")
     again = update("--output", str(mine), "--check")
-    assert (again.exit_code, "no price differs" in again.stdout) == (0, True)
+    assert (again.exit_code, "no price and no window differs" in again.stdout) == (0, True)
     made_older(mine)
     assert update("--output", str(mine), "--check").exit_code == 1
     assert "changed: 1" in update("--output", str(mine)).stdout
