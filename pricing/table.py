@@ -28,7 +28,7 @@ __all__ = ["BUILT_IN", "FREE_PROVIDERS", "SCHEMA_VERSION", "LongContext", "Price
 BUILT_IN = "model_prices.yaml"
 
 _MODELS = "\nmodels:\n"
-_ENTRY = re.compile(r"^  (\S+):((?:[ ].*)?(?:\n    .*)*)$", re.MULTILINE)
+_ENTRY = re.compile(r"^  (\S+):(.*(?:\n    .*)*)", re.MULTILINE)
 
 
 class PriceSource(Frozen):
