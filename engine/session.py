@@ -195,7 +195,7 @@ class Session:
 
     def _shorten(self, request: ModelRequest, excess_tokens: int, input_tokens: int) -> ModelRequest:
         """The request with old tool output shortened, which the transcript notes. Raises ContextExceeded when nothing
-        is left to shorten and it does not fit at all."""
+        is left to shorten and it does not fit at all, by what is known and no mere hint."""
         parts, window_tokens = self._parts, self._window.tokens or 0
         shortened = shorten_outputs(self.messages, excess_tokens)
         if not shortened.positions:
