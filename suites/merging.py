@@ -5,7 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fbench.engine.errors import UsageError
+from fbench.engine.records.reading import read_suites
 from fbench.engine.records.transcript import utc_now
+from fbench.suites.loading import load_suite_outcome
 from fbench.suites.lock import hold_suite_run
 from fbench.suites.plan import Cell, SuitePlan, find_suite_run, make_suite_run_id, read_plan, write_plan
 
@@ -14,7 +16,8 @@ def merge_suite_runs(runs_dir: Path, wanted: Sequence[str]) -> SuitePlan:
     """The plan of a new suite run that holds the runs of all these, written into the runs folder. Blocking.
 
     Raises:
-        UsageError: the parts differ in tasks or settings, overlap, or one of them is being run.
+        UsageError: the parts differ in tasks or settings, overlap, one of them is being run, or not all that it left is
+            in the runs folder.
     """
     folders = list(dict.fromkeys(find_suite_run(runs_dir, each) for each in wanted))
     if len(folders) < 2:  # noqa: PLR2004 - joining takes two
@@ -24,9 +27,28 @@ def merge_suite_runs(runs_dir: Path, wanted: Sequence[str]) -> SuitePlan:
         for folder in folders:
             stack.enter_context(hold_suite_run(folder))
         plans = [read_plan(folder) for folder in folders]
+        finished = {suite.suite_run_id for suite in read_suites(runs_dir) if suite.finished_at is not None}
+        for folder in folders:
+            _need_its_runs(runs_dir, folder, was_finished=folder.name in finished)
         merged = join_plans(plans)
         write_plan(runs_dir, merged)
     return merged
+
+
+def _need_its_runs(runs_dir: Path, folder: Path, *, was_finished: bool) -> None:
+    """A part whose runs were left behind would be taken for one that still owes them."""
+    if folder.resolve().parent != runs_dir.resolve():
+        msg = (
+            f"{folder} lies outside of the runs folder {runs_dir}: copy it there with the folders of its runs, "
+            f"or name the folder that holds all parts with --runs-dir"
+        )
+        raise UsageError(msg)
+    if was_finished and not load_suite_outcome(runs_dir, folder.name).results:
+        msg = (
+            f"the suite run {folder.name} had finished, and none of its runs are in {runs_dir}: copy their folders there "
+            f"too, or have them made again with `fbench suite resume {folder.name}`"
+        )
+        raise UsageError(msg)
 
 
 def join_plans(plans: Sequence[SuitePlan]) -> SuitePlan:

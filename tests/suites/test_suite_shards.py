@@ -1,5 +1,6 @@
 """A suite in parts, and the parts joined."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import pytest
 
 from fbench.engine.errors import UsageError
 from fbench.suites.loading import load_suite_outcome
+from fbench.suites.merging import merge_suite_runs
 from fbench.suites.plan import parse_shard
 
 if TYPE_CHECKING:
@@ -34,6 +36,23 @@ def test_parts_share_the_runs_out_and_merge_into_the_whole(workshop: "Workshop",
     made = len(workshop.results())
     assert workshop.fbench("resume", merged["suite_run_id"])["runs"] == merged["runs"]
     assert len(workshop.results()) == made
+
+
+def test_a_part_whose_runs_lie_elsewhere_is_not_taken_for_one_that_owes_them(
+    workshop: "Workshop", suite: Path, tmp_path: Path
+) -> None:
+    parts = [workshop.fbench("run", suite, "--shard", f"{part}/2") for part in (1, 2)]
+    ids = [part["suite_run_id"] for part in parts]
+    other = tmp_path / "other"
+    with pytest.raises(UsageError, match=r"outside of the runs folder .*: copy it there with the folders of its runs"):
+        merge_suite_runs(other, [str(workshop.runs_dir / each) for each in ids])
+    for each in ids:
+        shutil.copytree(workshop.runs_dir / each, other / each)
+    with pytest.raises(UsageError, match=r"none of its runs are in .*other"):
+        merge_suite_runs(other, ids)
+    assert sorted(path.name for path in other.iterdir()) == sorted(ids)
+    shutil.copytree(workshop.runs_dir, other, dirs_exist_ok=True)
+    assert len(merge_suite_runs(other, ids).cells) == 6
 
 
 def test_what_parts_owe_the_whole_does(workshop: "Workshop", suite: Path) -> None:
