@@ -45,8 +45,8 @@ def _need_its_runs(runs_dir: Path, folder: Path, *, was_finished: bool) -> None:
         raise UsageError(msg)
     if was_finished and not load_suite_outcome(runs_dir, folder.name).results:
         msg = (
-            f"the suite run {folder.name} had finished, and none of its runs are in {runs_dir}: copy their folders there "
-            f"too, or have them made again with `fbench suite resume {folder.name}`"
+            f"the suite run {folder.name} had finished, and none of its runs are in {runs_dir}: copy their folders "
+            f"there too, or have them made again with `fbench suite resume {folder.name}`"
         )
         raise UsageError(msg)
 
