@@ -2,9 +2,13 @@
 nothing."""
 
 import json
+import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,21 +68,21 @@ def validate(*, runs_dir: Path | None, as_json: bool, quiet: bool, **given: Any)
     """
     from fbench.engine.commands.environment import blank_secrets_in_proc  # noqa: PLC0415 - late: help stays cheap
     from fbench.engine.commands.logging import log_to_stderr  # noqa: PLC0415
-    from fbench.engine.records.copying import remove_tree  # noqa: PLC0415
 
     log_to_stderr(quiet=quiet)
     tasks = _find_tasks(given.pop("tasks"), all_built_in=given.pop("all_built_in"))
     given["config"] = find_config(given["config"])
     blank_secrets_in_proc(secret_variables(given["config"]))  # the judge's key, out of sight of scripts in `local`
-    options = _options(given, runs_dir)
-    found, code = _execute(tasks, options, quiet=quiet)
-    is_kept = runs_dir is not None or any(item.outcome != "valid" for item in found)
-    if not is_kept:
-        remove_tree(options.runs_dir)
+    options = _options(given)
+    with _folder_for_runs(runs_dir) as folder:
+        found, code = _execute(tasks, options(runs_dir=folder.path), quiet=quiet)
+        if any(item.outcome != "valid" for item in found):
+            folder.keep()
+    kept = folder.path if folder.is_kept else None
     if as_json:
         document = {
             "schema_version": 1,
-            "runs_dir": str(options.runs_dir) if is_kept else None,
+            "runs_dir": None if kept is None else str(kept),
             "is_complete": code is None,
             "tasks": [item.model_dump(mode="json") for item in found],
         }
@@ -86,9 +90,41 @@ def validate(*, runs_dir: Path | None, as_json: bool, quiet: bool, **given: Any)
     else:
         for item in found:
             click.echo(_readable(item))
-        if is_kept:
-            click.echo(f"runs       {options.runs_dir}")
+        if kept is not None:
+            click.echo(f"runs       {kept}")
     sys.exit(code if code is not None else exit_code_of(found))
+
+
+@dataclass(slots=True)
+class _RunsFolder:
+    """Where the runs go: the folder asked for, or a scratch folder, which is not left behind even by a SIGKILL."""
+
+    path: Path
+    is_kept: bool
+
+    def keep(self) -> None:
+        """Take the runs out of the scratch folder, under a name that nothing sweeps."""
+        if not self.is_kept:
+            kept = Path(tempfile.mkdtemp(prefix="fbench-validate-"))
+            self.path = self.path.rename(kept)
+            self.is_kept = True
+
+
+@contextmanager
+def _folder_for_runs(asked_for: Path | None) -> Iterator[_RunsFolder]:
+    from fbench.engine.records.copying import remove_tree  # noqa: PLC0415 - late: help stays cheap
+    from fbench.engine.scratch import make_scratch_folder  # noqa: PLC0415
+
+    if asked_for is not None:
+        yield _RunsFolder(asked_for, is_kept=True)
+        return
+    scratch = make_scratch_folder(f"validate-{secrets.token_hex(8)}")
+    runs = scratch / "runs"
+    runs.mkdir()
+    try:
+        yield _RunsFolder(runs, is_kept=False)
+    finally:
+        remove_tree(scratch)
 
 
 def exit_code_of(found: "Sequence[Validation]") -> int:
@@ -110,15 +146,14 @@ def _find_tasks(refs: Sequence[str], *, all_built_in: bool) -> "list[LoadedTask]
     return [load_task(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
 
 
-def _options(given: dict[str, Any], runs_dir: Path | None) -> "ValidationOptions":
-    """Without a folder for the runs they get a new one."""
+def _options(given: dict[str, Any]) -> Callable[..., "ValidationOptions"]:
+    """What makes the options, given a folder for the runs."""
     from fbench.engine.options import parse_image_map  # noqa: PLC0415 - late: help stays cheap
     from fbench.engine.validating import ValidationOptions  # noqa: PLC0415
 
     given["image_map"] = parse_image_map(given["image_map"])
     given["writes_lock"] = not given.pop("no_lock")
-    given["runs_dir"] = runs_dir or Path(tempfile.mkdtemp(prefix="fbench-validate-"))
-    return ValidationOptions(**{name: value for name, value in given.items() if value is not None})
+    return partial(ValidationOptions, **{name: value for name, value in given.items() if value is not None})
 
 
 def _execute(

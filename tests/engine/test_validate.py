@@ -251,7 +251,7 @@ def test_the_command_prints_the_verdict_and_leaves_nothing_but_the_lock(
     assert done.stdout.startswith("VALID  small_task  in bubblewrap\nuntouched  failed, score 0\nsolution   passed")
     assert "small_task: the solution: passed, score 1" in done.stderr
     assert f"{folder / 'task.lock'} written" in done.stdout
-    assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("fbench-validate")] == []
+    assert list((tmp_path / "tmp").glob("fbench-*/*")) == list((tmp_path / "tmp").glob("fbench-validate*")) == []
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
@@ -367,4 +367,29 @@ def test_a_signal_ends_it_without_a_lock_and_tells_what_was_done_before(
     assert [(task["task_id"], task["outcome"]) for task in document["tasks"]] == [("first", "valid")]
     assert (first / "task.lock").exists()
     assert not (slow / "task.lock").exists()
-    assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("fbench-validate")] == []
+    assert list((tmp_path / "tmp").glob("fbench-*/*")) == list((tmp_path / "tmp").glob("fbench-validate*")) == []
+
+
+def test_what_a_killed_validation_leaves_the_next_one_removes(
+    fbench: "Fbench", make_task: "MakeTask", environ: dict[str, str], tmp_path: Path, sandbox: str
+) -> None:
+    slow = make_task("slow", files={"solution/solve.sh": "echo $$ > done.txt; sleep 300\n"})
+    (tmp_path / "tmp").mkdir()
+    command = f"validate --quiet --sandbox {sandbox} --task {slow}".split()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", "from fbench.engine.cli import main; main()", *command],
+        cwd=tmp_path,
+        env={**environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while not list((tmp_path / "tmp").glob("fbench-*/validate-*/runs/*slow__fake_oracle*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = fbench("validate", "--task", str(make_task(grader=RIGHT)), "--no-lock", TMPDIR=str(tmp_path / "tmp"))
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "tmp").glob("fbench-*/*")) == []
