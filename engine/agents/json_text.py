@@ -16,7 +16,7 @@ MOST_SCANNED = 200_000_000
 """Characters read at braces that begin no object, all such braces of a reply together: a fraction of a second. A call
 after longer noise is not found; code or data of any sane length before it does no harm."""
 
-_FORM = 'Reply with one JSON object {"tool": NAME, "arguments": {...}}; {"tool": "submit"} ends the run.'
+_FORM = 'Reply with one JSON object {"tool": NAME, "arguments": {...}}; {"tool": "submit"} hands in the work.'
 _DECODER = json.JSONDecoder(strict=False)  # weak models write real newlines inside strings
 
 

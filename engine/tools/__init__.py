@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SUBMIT = ToolSchema(
     name="submit",
-    description="Hand in the work as it stands in the workspace. Call it once everything is done; it ends the task.",
+    description="Hand in the work as it stands in the workspace. Call it once everything is done.",
     parameters={"type": "object", "properties": {}, "additionalProperties": False},
 )
 """Always offered and never run: the engine reads it as the end."""
