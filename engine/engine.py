@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fbench.engine.results import RunResult
     from fbench.engine.seams import Check, OpenSite, Tool
     from fbench.engine.session import RunAgent
-    from fbench.engine.streaming import OnLeave, RunStream
+    from fbench.engine.streaming import OnLeave, RunStream, Streaming
     from fbench.engine.suite_options import SuiteOptions
 
 
@@ -124,11 +124,11 @@ class Engine:
                 with await run_to_its_end(lambda: RunRecord(plan, watch)) as record:
                     return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, options: "RunOptions", *, purse: "Purse | None" = None, on_leave: "OnLeave" = "cancel"
-    ) -> "AsyncIterator[RunStream]":
-        """One run as a stream of its events, which has begun when this is entered.
+    ) -> "Streaming":
+        """One run as a stream of its events: `async with engine.stream(options) as run: async for event in run: ...`.
+        It has begun when the context is entered. `async for event in engine.stream(options)` is the same in short.
 
         Leaving before its end cancels the run and waits until it has cleaned up; with `on_leave="detach"` it goes on
         unread, and closing the engine waits for it. A slow reader slows nothing: see `RunStream`.
@@ -136,6 +136,14 @@ class Engine:
         Raises:
             As `run`, on entering.
         """
+        from fbench.engine.streaming import Streaming  # noqa: PLC0415 - late, see run
+
+        return Streaming(partial(self._open_stream, options, purse, on_leave))
+
+    @asynccontextmanager
+    async def _open_stream(
+        self, options: "RunOptions", purse: "Purse | None", on_leave: "OnLeave"
+    ) -> "AsyncIterator[RunStream]":
         from fbench.engine.streaming import RunStream  # noqa: PLC0415 - late, see run
 
         self._open_group()

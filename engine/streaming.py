@@ -2,7 +2,7 @@
 and counted, every other event is kept."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -11,6 +11,9 @@ from fbench.engine.events import Event, OutputDropped, RunStarted, ToolOutput, W
 from fbench.engine.logs import get_logger
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
     from anyio.abc import TaskStatus
 
     from fbench.engine.results import RunResult
@@ -21,6 +24,31 @@ MOST_OUTPUT_BYTES = 1024 * 1024
 OnLeave = Literal["cancel", "detach"]
 
 log = get_logger(__name__)
+
+
+class Streaming:
+    """A run to be streamed, made by `Engine.stream`: `async with` begins it and gives its `RunStream`, `async for`
+    reads its events. A loop that is left early closes soon after, when Python collects it; `async with` closes there.
+    """
+
+    def __init__(self, open_stream: "Callable[[], AbstractAsyncContextManager[RunStream]]") -> None:
+        self._open_stream = open_stream
+        self._entered: AbstractAsyncContextManager[RunStream] | None = None
+
+    async def __aenter__(self) -> "RunStream":
+        self._entered = self._open_stream()
+        return await self._entered.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
+    ) -> bool | None:
+        assert self._entered is not None  # by __aenter__
+        return await self._entered.__aexit__(kind, error, trace)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        async with self._open_stream() as run:
+            async for event in run:
+                yield event
 
 
 class RunStream:

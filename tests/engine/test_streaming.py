@@ -50,6 +50,27 @@ async def test_events_come_as_they_happen_and_end_with_the_result(options: RunOp
     assert result.score == 1
 
 
+async def test_a_loop_over_the_stream_itself_reads_all_of_it_or_cancels_where_it_is_left(
+    options: RunOptions, make_script: "MakeScript"
+) -> None:
+    slow = options.model_copy(update={"model": make_script([bash("sleep 300")])})
+    async with Engine(environ={}) as engine:
+        events = [event async for event in engine.stream(options)]
+        async for event in engine.stream(slow):
+            if isinstance(event, RunStarted):
+                folder = event.folder
+            if isinstance(event, ToolStarted):
+                break
+        with pytest.raises(UsageError, match="nobody"):
+            [event async for event in engine.stream(options.model_copy(update={"model": "nobody/x"}))]
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].result.score == 1
+    result = read_result(folder)
+    assert result is not None
+    assert (result.status, result.score) == ("cancelled", None)
+
+
 async def test_output_is_seen_while_the_command_runs(options: RunOptions, make_script: "MakeScript") -> None:
     model = make_script([bash("echo early; while [ ! -e go ]; do sleep 0.01; done; touch done.txt"), {"content": "ok"}])
     async with Engine(environ={}) as engine, engine.stream(options.model_copy(update={"model": model})) as run:
