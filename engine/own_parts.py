@@ -5,7 +5,7 @@ asks is known from the context it runs in, so two engines of one loop do not see
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -68,11 +68,6 @@ def own_model_is_free(full_name: str) -> bool:
     return bool(getattr(own_parts().model(full_name), "is_free", False))
 
 
-def open_own_model(own: "OwnModel", spec: "ModelSpec") -> "AbstractAsyncContextManager[Model]":
-    """An own model to ask: an object as it is, or what its factory opens."""
-    return own(spec) if callable(own) else nullcontext(own)
-
-
 def gather_own_parts(
     *,
     models: "Mapping[str, OwnModel]",
@@ -95,7 +90,7 @@ def gather_own_parts(
             raise ValueError(msg)
         by_name[tool.name] = tool
     for name, model in models.items():
-        if not callable(model):
+        if hasattr(model, "complete") or not callable(model):
             _need(f"the model {name!r}", model, ("name", "is_free", "estimate", "complete"))
     for name, check in checks.items():
         _need(f"the type of check {name!r}", check, ("tier", "arguments", "evaluate"))

@@ -79,7 +79,8 @@ async def plan_rejudging(options: RejudgeOptions, environ: Mapping[str, str]) ->
         msg = f"the run {work.run_id} has no workspace_final any more, so there is nothing to judge"
         raise UsageError(msg)
     given = options.model_dump(exclude={"run", "task", "sandbox"}, exclude_none=True)
-    sandbox = options.sandbox or ("auto" if before.sandbox in {None, "compose"} else before.sandbox)
+    before_in = before.sandbox or "auto"
+    sandbox = options.sandbox or ("auto" if before_in == "compose" else before_in)
     plan = await make_plan(
         RunOptions(
             task=options.task or _task_of(work, before),

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from fbench.engine.errors import UnknownNameError
-from fbench.engine.own_parts import open_own_model, own_parts
+from fbench.engine.own_parts import own_parts
 from fbench.engine.registry import import_dotted
 
 if TYPE_CHECKING:
@@ -133,14 +133,13 @@ def open_model(spec: ModelSpec) -> AbstractAsyncContextManager["Model"]:
         UnknownNameError: nothing answers to `spec.full_name`.
         UsageError: raised on entering, when the model cannot be used as asked (no key, no solution, a broken script).
     """
-    own = own_parts().model(spec.full_name)
-    if own is not None:
-        return open_own_model(own, spec)
-    provider = "openai" if spec.is_configured else parse_model_name(spec.full_name).provider
-    if dotted := PROVIDERS.get(provider):
-        factory: Any = import_dotted(dotted)
-    else:
-        factory = _outside_providers()[provider].load()
+    factory: Any = own_parts().model(spec.full_name)
+    if hasattr(factory, "complete"):  # the model itself, for all runs
+        return nullcontext(factory)
+    if factory is None:
+        provider = "openai" if spec.is_configured else parse_model_name(spec.full_name).provider
+        dotted = PROVIDERS.get(provider)
+        factory = _outside_providers()[provider].load() if dotted is None else import_dotted(dotted)
     return cast("AbstractAsyncContextManager[Model]", factory(spec))
 
 

@@ -21,7 +21,7 @@ from fbench.engine.events import (
     TurnStarted,
 )
 from fbench.engine.records.reading import read_result
-from fbench.engine.streaming import MOST_OUTPUT_BYTES
+from fbench.engine.streaming import MOST_OUTPUT_BYTES, RunStream
 
 if TYPE_CHECKING:
     from fbench.engine.events import Event
@@ -54,6 +54,7 @@ async def test_a_loop_over_the_stream_itself_reads_all_of_it_or_cancels_where_it
     options: RunOptions, make_script: "MakeScript"
 ) -> None:
     slow = options.model_copy(update={"model": make_script([bash("sleep 300")])})
+    folder = Path()
     async with Engine(environ={}) as engine:
         events = [event async for event in engine.stream(options)]
         async for event in engine.stream(slow):
@@ -72,6 +73,7 @@ async def test_a_loop_over_the_stream_itself_reads_all_of_it_or_cancels_where_it
 
 
 async def test_output_is_seen_while_the_command_runs(options: RunOptions, make_script: "MakeScript") -> None:
+    folder = Path()
     model = make_script([bash("echo early; while [ ! -e go ]; do sleep 0.01; done; touch done.txt"), {"content": "ok"}])
     async with Engine(environ={}) as engine, engine.stream(options.model_copy(update={"model": model})) as run:
         async for event in run:
@@ -144,17 +146,19 @@ async def test_a_cancelled_reader_cancels_the_run_and_sees_its_own_cancellation(
 ) -> None:
     model = make_script([bash("sleep 600")])
     seen: list[Event] = []
+    streams: list[RunStream] = []
     async with Engine(environ={}) as engine:
         started = time.monotonic()
         with anyio.CancelScope() as scope:
             async with engine.stream(options.model_copy(update={"model": model})) as run:
+                streams.append(run)
                 async for event in run:
                     seen.append(event)
                     if isinstance(event, ToolStarted):
                         scope.cancel()
         assert scope.cancelled_caught
         assert time.monotonic() - started < 300
-        assert run.result is None
+        assert streams[0].result is None
     assert isinstance(seen[0], RunStarted)
     result = read_result(seen[0].folder)
     assert result is not None
