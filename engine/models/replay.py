@@ -1,8 +1,8 @@
 """Recorded traffic played again: each request is answered as the recording has it, with no network, key or waiting.
 
 Several recorded runs may have asked the same. A replayed run then follows one of them, so that its answers come from
-one conversation: one that no other follows, of the same attempt number and not cut off if there is one, else the first
-in the file.
+one conversation: one that no other follows, of the same task, of the same attempt number and not cut off if there is
+one, else the first in the file.
 """
 
 from collections import defaultdict
@@ -76,28 +76,29 @@ class Recording:
         if line.tools is not None:
             self._tools[line.request.tools] = line.tools
 
-    def follow(self, form: Canonical, *, attempt: int) -> str | None:
+    def follow(self, form: Canonical, *, task_id: str, attempt: int) -> str | None:
         """The run to follow by one that begins with the request, whatever its cap on output."""
         asked = (run_id for run_id in self._estimates.get(form.estimate_key, ()) if run_id in self.runs)
         left = [run_id for run_id in asked if not self.runs[run_id].is_played()]
-        chosen = min(left, key=lambda run_id: self._distance(run_id, None, attempt), default=None)
+        chosen = min(left, key=lambda run_id: self._distance(run_id, None, task_id, attempt), default=None)
         if chosen is not None:
             self._followed.add(chosen)
         return chosen
 
-    def take(self, key: str, *, following: str | None, attempt: int) -> AttemptLine | None:
+    def take(self, key: str, *, following: str | None, task_id: str, attempt: int) -> AttemptLine | None:
         """The next answer to a request that was not played yet, of the run that is followed where it has one."""
         left = [entry for entry in self._by_key.get(key, ()) if not entry.is_played]
         if not left:
             return None
-        chosen = min(left, key=lambda entry: self._distance(entry.line.run_id, following, attempt))
+        chosen = min(left, key=lambda entry: self._distance(entry.line.run_id, following, task_id, attempt))
         chosen.is_played = True
         self._followed.add(chosen.line.run_id)
         return chosen.line
 
-    def _distance(self, run_id: str, following: str | None, attempt: int) -> tuple[bool, bool, bool, bool]:
+    def _distance(self, run_id: str, following: str | None, task_id: str, attempt: int) -> tuple[bool, ...]:
         run = self.runs[run_id]
-        return run_id != following, run_id in self._followed, run.attempt != attempt, run.end is None
+        is_of_task = run_id.partition("__")[2].startswith(f"{task_id}__")  # TIME__TASK__MODEL__HEX
+        return run_id != following, run_id in self._followed, not is_of_task, run.attempt != attempt, run.end is None
 
     def estimate(self, form: Canonical, *, following: str | None) -> RecordedEstimate | None:
         """What a recorded run expected of the request, the one that is followed if it has asked so."""
@@ -206,17 +207,21 @@ def load_recording(path: Path) -> Recording:
 class ReplayModel:
     """A model as it was recorded; see the module."""
 
-    def __init__(self, name: str, recording: Recording, ids: Canonicaliser, *, attempt: int, is_free: bool) -> None:
+    def __init__(
+        self, name: str, recording: Recording, ids: Canonicaliser, *, task_id: str, attempt: int, is_free: bool
+    ) -> None:
         self.name = name
         self.is_free = is_free
         self._recording = recording
         self._ids = ids
+        self._task_id = task_id
         self._attempt = attempt
         self._following: str | None = None
 
     def window(self, first: ModelRequest) -> RecordedWindow | None:
         """What the recorded run knew of the model's window before it asked the same; it is followed from now on."""
-        self._following = self._recording.follow(self._ids.request(first), attempt=self._attempt)
+        form = self._ids.request(first)
+        self._following = self._recording.follow(form, task_id=self._task_id, attempt=self._attempt)
         run = self._recording.runs.get(self._following or "")
         return None if run is None else run.window
 
@@ -236,7 +241,7 @@ class ReplayModel:
             ReplayMissing: it is not in the recording.
         """
         form = self._ids.request(request)
-        line = self._recording.take(form.key, following=self._following, attempt=self._attempt)
+        line = self._recording.take(form.key, following=self._following, task_id=self._task_id, attempt=self._attempt)
         if line is None:
             if (given_up := self._given_up()) is not None:
                 raise given_up

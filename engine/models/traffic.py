@@ -87,7 +87,8 @@ class Traffic:
 
     def _replayed(self, recording: Recording, record: "RunRecord", name: str, *, is_free: bool) -> "Model":
         ids = Canonicaliser(name, record.folder.run_id, record.redact)
-        return ReplayModel(name, recording, ids, attempt=self._plan.options.attempt, is_free=is_free)
+        attempt = self._plan.options.attempt
+        return ReplayModel(name, recording, ids, task_id=self._plan.manifest.id, attempt=attempt, is_free=is_free)
 
     @contextmanager
     def _recorded(

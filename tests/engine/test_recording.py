@@ -254,6 +254,18 @@ async def test_of_runs_that_asked_the_same_that_of_the_same_attempt_is_followed(
     assert first_difference(second, replayed) is None
 
 
+async def test_of_runs_that_asked_the_same_that_of_the_same_task_is_followed(
+    runs: Runs, make_task: "MakeTask", loopback: "LoopbackServer"
+) -> None:
+    task = make_task("other_task", tools={"allow": ["bash"]})
+    plan_work(loopback)
+    plan_work(loopback, "echo other; echo done > done.txt")
+    await runs.record()
+    _, recorded = await runs.record(task=task)
+    _, replayed = await runs.replay(task=task)
+    assert first_difference(recorded, replayed) is None
+
+
 async def test_a_run_follows_a_recorded_one_that_no_other_follows(runs: Runs, loopback: "LoopbackServer") -> None:
     loopback.plan(loopback.error(503, "busy"), loopback.submit(), loopback.submit())
     await runs.record()
@@ -261,7 +273,10 @@ async def test_a_run_follows_a_recorded_one_that_no_other_follows(runs: Runs, lo
     recording = load_recording(runs.file)
     first, second = recording.runs
     key = recording.runs[first].entries[0].line.key
-    played = [recording.take(key, following=following, attempt=1) for following in (None, None, second, first)]
+    played = [
+        recording.take(key, following=following, task_id="sample", attempt=1)
+        for following in (None, None, second, first)
+    ]
     assert [line and line.run_id for line in played] == [first, second, first, None]
 
 
