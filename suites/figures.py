@@ -1,5 +1,6 @@
 """A suite run in figures: the one model that report.md, report.html and report.json are written from."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -171,8 +172,8 @@ def summarize(outcome: SuiteOutcome, folder: Path | None = None) -> SuiteSummary
 def mean_score(outcome: SuiteOutcome) -> float | None:
     """The mean score of the judged runs, as `--fail-under` compares it: each task of each model counts the same."""
     scores = [samples_of(cell, "errors_left_out") for cell in group_by_cell(outcome).values()]
-    means = [sum(sample.score for sample in samples) / len(samples) for samples in scores if samples]
-    return sum(means) / len(means) if means else None
+    means = [math.fsum(sample.score for sample in samples) / len(samples) for samples in scores if samples]
+    return math.fsum(means) / len(means) if means else None
 
 
 def _model(model: str, cells: Sequence[CellRuns], outcome: SuiteOutcome) -> ModelSummary:

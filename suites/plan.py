@@ -62,7 +62,7 @@ class SuitePlan(Record):
         files: digests of the files that the settings name, by path; a resume notices when they change.
         settings_digest: tells whether two plans are parts of one suite with the same settings.
         max_suite_cost: dollars that all runs may spend together.
-        cap_changed_at: when a resume was given other dollars; what the cap ended before is owed again.
+        cap_changed_at: when a resume was given more dollars; what the cap ended before is owed again.
         shard: `I/N` where this is a part.
         parts: suite runs that were merged into this one; their runs count as its own.
     """

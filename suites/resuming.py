@@ -1,5 +1,6 @@
 """What a resume has to know before it goes on: whether tasks and settings are still those of the plan."""
 
+from decimal import Decimal
 from pathlib import Path
 
 from fbench.engine.errors import UsageError
@@ -53,9 +54,13 @@ def accept_changes(plan: SuitePlan) -> SuitePlan:
     return plan.model_copy(update={"tasks": tasks, "files": files, "settings_digest": digest})
 
 
-def with_cap(plan: SuitePlan, cap: object) -> SuitePlan:
-    """The plan with other dollars for all runs together; "none" lifts the cap."""
-    return plan.model_copy(update={"max_suite_cost": None if cap == "none" else cap, "cap_changed_at": utc_now()})
+def with_cap(plan: SuitePlan, cap: Decimal | None, spent_usd: Decimal) -> SuitePlan:
+    """The plan with other dollars for all runs together, None for no cap. What the old cap ended is owed again only
+    where there is more to spend now: a run that no dollar is left for would replace what stands by nothing."""
+    before = plan.max_suite_cost
+    is_more = before is not None and (cap is None or cap > max(before, spent_usd))
+    changed = {"cap_changed_at": utc_now()} if is_more else {}
+    return plan.model_copy(update={"max_suite_cost": cap, **changed})
 
 
 def _as_it_is_now(task: PlannedTask) -> PlannedTask:

@@ -42,8 +42,10 @@ def select_tasks(suite: LoadedSuite) -> tuple[LoadedTask, ...]:
             problems.append(suite.problem(("overrides", task_id), message, f"its tasks: {', '.join(tasks)}"))
     kept = tuple(task for task in tasks.values() if fits(suite.manifest.filter, task.manifest))
     if not kept and not problems:
-        message = f"none of the {len(tasks)} tasks is left"
-        problems.append(suite.problem(("filter",), message, "loosen the filter or exclude less"))
+        where, message = (
+            ("filter", f"none of the {len(tasks)} tasks is left") if tasks else ("exclude", "no task is left")
+        )
+        problems.append(suite.problem((where,), message, "loosen the filter or exclude less"))
     if problems:
         raise SuiteError(problems)
     return kept

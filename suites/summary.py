@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fbench.engine.results import RunResult, TokenCounts
+from fbench.suites.figures import mean_score
 from fbench.suites.outcomes import SuiteOutcome
 
 _STATUSES = ("completed", "killed", "error", "cancelled")
@@ -12,9 +13,9 @@ _STATUSES = ("completed", "killed", "error", "cancelled")
 
 def summarise(outcome: SuiteOutcome, artifacts: Sequence[Path]) -> dict[str, Any]:
     """The document of a suite run. Sums of dollars are over every run that was made, replaced and cut off ones too,
-    and None where one of them is not known; `avg_score` is over the runs that have a score."""
+    and None where one of them is not known; `avg_score` is the report's mean score."""
     results = list(outcome.results.values())
-    scores = [result.score for result in results if result.score is not None]
+    scored = sum(result.score is not None for result in results)
     passed = sum(result.passed is True for result in results)
     every = [*results, *outcome.earlier]
     counts = {status: sum(result.status == status for result in results) for status in _STATUSES}
@@ -24,8 +25,8 @@ def summarise(outcome: SuiteOutcome, artifacts: Sequence[Path]) -> dict[str, Any
         "suite": outcome.suite,
         "models": list(outcome.models),
         "totals": {"planned": planned, **counts, "not_run": planned - len(results), "passed": passed},
-        "avg_score": sum(scores) / len(scores) if scores else None,
-        "pass_rate": passed / len(scores) if scores else None,
+        "avg_score": mean_score(outcome),
+        "pass_rate": passed / scored if scored else None,
         "cost_usd": sum_if_known([*(result.cost_usd for result in every), outcome.lost_cost_usd]),
         "judge_cost_usd": sum_if_known(result.judge_cost_usd for result in every),
         "lost_cost_usd": outcome.lost_cost_usd,

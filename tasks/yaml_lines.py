@@ -91,7 +91,8 @@ def read_yaml(text: str, is_verbatim: Callable[[Path], bool] = _nowhere) -> Docu
     except yaml.YAMLError as error:
         raise _unreadable(error, text) from error
     if root is None:
-        raise UnreadableYaml(None, "the file is empty", "`fbench describe --task hello_repo_fix` shows a whole task")
+        hint = "`fbench describe --task hello_repo_fix` shows a whole task, docs/suites.md a whole suite"
+        raise UnreadableYaml(None, "the file is empty", hint)
     builder = _Builder(is_verbatim)
     data = builder.build(root, (), _line(root))
     return Document(data, builder.places, tuple(builder.findings))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fbench.suites.outcomes import SuiteOutcome
     from fbench.suites.plan import SuitePlan
 
+_ROUNDING = 1e-9
+"""A mean that is the bar but for rounding meets it."""
+
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 _OPTIONS = (
@@ -77,13 +80,13 @@ def carry_out(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
 
 def exit_code_of(outcome: "SuiteOutcome", fail_under: float | None) -> int:
     """The contract's exit code of a suite run that was not interrupted."""
+    from fbench.suites.figures import mean_score  # noqa: PLC0415 - late: help stays cheap
+
     results = outcome.results.values()
     if outcome.finished_at is None or any(result.status == "error" for result in results):
         return 3
-    scores = [result.score or 0.0 for result in results]
-    if fail_under is not None and sum(scores) / len(scores) < fail_under:
-        return 1
-    return 0
+    score = mean_score(outcome)
+    return 1 if fail_under is not None and (score is None or score < fail_under - _ROUNDING) else 0
 
 
 def _run_owed(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution: Execution) -> int | None:

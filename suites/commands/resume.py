@@ -14,7 +14,7 @@ from fbench.suites.commands.execution import Execution, carry_out, execution_opt
 @click.command()
 @click.argument("suite_run_id", metavar="ID")
 @runs_dir_option
-@option("--max-suite-cost", type=OrNone(Dollars()), help="Another cap; runs that the old one ended are run again.")
+@option("--max-suite-cost", type=OrNone(Dollars()), help="Another cap; a higher one runs again what the old one ended.")
 @option("--accept-changes", is_flag=True, help="Go on although tasks or settings have changed since the plan.")
 @execution_options
 def resume(
@@ -55,9 +55,11 @@ def resume(
             resuming.refuse_changes(plan, changes)
         elif changes:
             plan = resuming.accept_changes(plan)
+        found = find_runs(folder.parent, plan.suite_run_ids)
         if max_suite_cost is not None:
-            plan = resuming.with_cap(plan, max_suite_cost)
-        standing = assess(plan, find_runs(folder.parent, plan.suite_run_ids))
+            cap = None if max_suite_cost == "none" else max_suite_cost
+            plan = resuming.with_cap(plan, cap, assess(plan, found).spent_usd)
+        standing = assess(plan, found)
         anyio.run(check_runs, plan, standing.owed(plan), folder.parent, os.environ)
         if plan is not before:
             write_plan(folder.parent, plan)

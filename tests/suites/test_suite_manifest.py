@@ -53,6 +53,7 @@ def test_the_built_in_suites_hold_what_they_say() -> None:
         ("overrides: {two: {attempts: 2}}", "suite.yaml:3: overrides.two: no task of this suite has the id 'two'"),
         ("exclude: [nobody]", "suite.yaml:3: exclude[0]: unknown task 'nobody'"),
         ("filter: {tags: [none]}", "suite.yaml:3: filter: none of the 1 tasks is left"),
+        ("exclude: [./tasks/*]", "suite.yaml:3: exclude: no task is left"),
     ],
 )
 def test_a_fault_is_told_with_its_line_and_the_key_that_was_meant(workshop: "Workshop", line: str, words: str) -> None:

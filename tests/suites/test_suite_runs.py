@@ -73,6 +73,30 @@ def test_the_readable_summary_names_every_run(workshop: "Workshop") -> None:
     assert (quiet.exit_code, quiet.stderr) == (0, "")
 
 
+def test_a_mean_score_that_is_the_bar_meets_it(workshop: "Workshop") -> None:
+    checks = [
+        {"id": "done", "type": "file_present", "path": "done.txt", "weight": 4},
+        {"id": "more", "type": "file_present", "path": "more.txt"},
+    ]
+    workshop.task("one", grader={"checks": checks})
+    path = workshop.suite(models=["fake/oracle"], attempts=6)
+    workshop.fbench("run", path, "--fail-under", "0.8")  # added one by one they are 4.799999999999999
+    workshop.fbench("run", path, "--fail-under", "0.81", expect=1)
+
+
+def test_fail_under_looks_at_the_mean_score_of_the_report(workshop: "Workshop") -> None:
+    workshop.task("good")
+    workshop.task("poor", solution=None)
+    overrides = {"good": {"attempts": 5}}
+    path = workshop.suite(
+        models=[workshop.script(command="[ -e is_poor ] || echo done > done.txt")], overrides=overrides
+    )
+    (workshop.root / "tasks/poor/workspace/is_poor").touch()
+    found = workshop.fbench("run", path, "--fail-under", "0.6", expect=1)
+    report = json.loads(Path(found["artifacts"]["report"]).read_text(encoding="utf-8"))
+    assert (found["avg_score"], report["mean_score"]) == (0.5, 0.5)
+
+
 def test_junit_goes_to_the_file_that_was_named(workshop: "Workshop") -> None:
     workshop.task("one")
     file = workshop.root / "results.xml"
@@ -200,6 +224,9 @@ def test_the_runs_of_a_suite_never_spend_more_than_its_cap(
     asked = len(loopback.requests)
     assert workshop.fbench("resume", found["suite_run_id"])["cost_usd"] == float(spent)
     assert len(loopback.requests) == asked
+    for no_more in (found["max_suite_cost_usd"], 0.1, 0.2):  # the last is more than the one before, and spent
+        same = workshop.fbench("resume", found["suite_run_id"], "--max-suite-cost", no_more)
+        assert same["runs"] == found["runs"]
     loopback.always(loopback.submit(usage=USAGE))
     more = workshop.fbench("resume", found["suite_run_id"], "--max-suite-cost", "2")
     assert more["totals"]["completed"] == 12
