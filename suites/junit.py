@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from fbench.engine.records.folder import write_atomically
 from fbench.engine.results import RunResult
 from fbench.suites.outcomes import PlannedRun, SuiteOutcome
 from fbench.suites.standing import Standing, group_by_cell, standing_of, usd_of
+from fbench.suites.writing import write_file
 
 # Everything XML 1.0 has no way to write, not even as a reference.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(outcome: SuiteOutcome, path: Path) -> None:
-    """Write the file, whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render_junit(outcome))
+    """Write the file, whole or not at all; its folder is made. Raises Unwritten."""
+    write_file(path, render_junit(outcome))
 
 
 def render_junit(outcome: SuiteOutcome) -> str:

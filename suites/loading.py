@@ -4,12 +4,12 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from fbench.engine.records.folder import write_atomically
 from fbench.engine.records.index import write_suite
 from fbench.engine.records.reading import SUITE, SuiteRecord
 from fbench.suites.attempts import Standing, assess, find_runs
 from fbench.suites.outcomes import SuiteOutcome, TaskFacts
 from fbench.suites.plan import SuitePlan, find_suite_run, read_plan
+from fbench.suites.writing import write_file
 
 
 def load_suite_outcome(runs_dir: Path, suite_run_id: str) -> SuiteOutcome:
@@ -59,5 +59,5 @@ async def record_outcome(runs_dir: Path, outcome: SuiteOutcome) -> None:
         finished_at=outcome.finished_at,
     )
     text = suite.model_dump_json(indent=2) + "\n"
-    await anyio.to_thread.run_sync(write_atomically, runs_dir / outcome.suite_run_id / SUITE, text)
+    await anyio.to_thread.run_sync(write_file, runs_dir / outcome.suite_run_id / SUITE, text)
     await write_suite(runs_dir, suite)

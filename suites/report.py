@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from fbench.engine.records.folder import write_atomically
 from fbench.suites.figures import SuiteSummary, summarize
 from fbench.suites.loading import load_suite_outcome, record_outcome
 from fbench.suites.outcomes import SuiteOutcome
 from fbench.suites.report_html import render_html
 from fbench.suites.report_markdown import render_markdown
+from fbench.suites.writing import write_file
 
 
 class Concluded(NamedTuple):
@@ -30,7 +30,11 @@ async def conclude(runs_dir: Path, suite_run_id: str) -> Concluded:
 
 
 def write_reports(outcome: SuiteOutcome, folder: Path) -> list[Path]:
-    """Write the three files into `folder`, each whole or not at all; the paths are returned, report.md first."""
+    """Write the three files into `folder`, each whole or not at all; the paths are returned, report.md first.
+
+    Raises:
+        Unwritten: one cannot be written.
+    """
     return write_summary(summarize(outcome, folder), folder)
 
 
@@ -41,7 +45,6 @@ def write_summary(summary: SuiteSummary, folder: Path) -> list[Path]:
         "report.html": render_html(summary),
         "report.json": json.dumps(summary.model_dump(mode="json"), indent=2) + "\n",
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in documents.items():
-        write_atomically(folder / name, text)
+        write_file(folder / name, text)
     return [folder / name for name in documents]

@@ -64,7 +64,10 @@ def carry_out(plan: "SuitePlan", standing: "Standing", runs_dir: Path, execution
     from fbench.suites.loading import outcome_of, record_outcome  # noqa: PLC0415
     from fbench.suites.report import conclude  # noqa: PLC0415
     from fbench.suites.summary import summarise, words_of  # noqa: PLC0415
+    from fbench.suites.writing import require_writable  # noqa: PLC0415
 
+    if execution.junit is not None:
+        require_writable(execution.junit, "--junit")
     anyio.run(record_outcome, runs_dir, outcome_of(plan, standing))
     code = _run_owed(plan, standing, runs_dir, execution)
     outcome, written = anyio.run(conclude, runs_dir, plan.suite_run_id)

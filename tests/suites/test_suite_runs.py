@@ -22,6 +22,7 @@ from fbench.suites.commands.suite import suite as suite_command
 from fbench.suites.fan_out import interleave
 from fbench.suites.loading import load_suite_outcome
 from fbench.suites.plan import Cell, read_plan
+from fbench.suites.writing import Unwritten
 
 if TYPE_CHECKING:
     from tests.loopback.server import LoopbackServer
@@ -103,6 +104,30 @@ def test_junit_goes_to_the_file_that_was_named(workshop: "Workshop") -> None:
     found = workshop.fbench("run", workshop.suite(models=["fake/oracle", "fake/nop"]), "--junit", file)
     assert str(file) in found["artifacts"].values()
     assert file.read_text(encoding="utf-8").count("<testcase ") == 2
+
+
+def test_a_junit_file_that_cannot_be_written_is_refused_before_anything_runs(workshop: "Workshop") -> None:
+    workshop.task("one")
+    (workshop.root / "file").touch()
+    done = workshop.invoke("run", workshop.suite(models=["fake/oracle"]), "--junit", workshop.root / "file/results.xml")
+    assert isinstance(done.exception, UsageError)
+    assert "results.xml: its folder cannot be written to: File exists; name another" in str(done.exception)
+    assert workshop.results() == []
+
+
+def test_a_report_that_cannot_be_written_is_told_in_a_line_and_no_run_is_lost(workshop: "Workshop") -> None:
+    workshop.task("one")
+    found = workshop.fbench("run", workshop.suite(models=["fake/oracle"]))
+    report = Path(found["artifacts"]["report.md"])
+    report.unlink()
+    report.mkdir()
+    (report / "in_the_way").touch()
+    done = workshop.invoke("report", found["suite_run_id"])
+    assert isinstance(done.exception, Unwritten)
+    assert "report.md cannot be written: Is a directory; no run is lost" in str(done.exception)
+    again = workshop.invoke("resume", found["suite_run_id"])
+    assert isinstance(again.exception, Unwritten)
+    assert len(workshop.results()) == 1
 
 
 def test_the_shipped_suites_are_listed_with_their_tasks() -> None:
