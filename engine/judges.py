@@ -109,7 +109,7 @@ class Judges:
 
     def give_up(self, plan: JudgePlan, error: RunError) -> NoReturn:
         """End the run as `error`, of the kind that the failure has."""
-        msg = f"the judge of the check {plan.check_id!r}: {error} {self._what_next}"
+        msg = f"the judge of the check {plan.check_id!r}: {str(error).removesuffix('.')}. {self._what_next}"
         raise type(error)(msg) from error
 
 

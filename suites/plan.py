@@ -160,7 +160,7 @@ def read_plan(folder: Path) -> SuitePlan:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"the plan {path} cannot be read: {error}"
+        msg = f"the plan {path} cannot be read: {error}; {_without_plan(folder)}"
         raise UsageError(msg) from error
     if (newer := newer_schema(document, path, PLAN_VERSION)) is not None:
         raise UsageError(newer)
@@ -168,8 +168,14 @@ def read_plan(folder: Path) -> SuitePlan:
         return SuitePlan.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        msg = f"{path} is damaged: `{'.'.join(map(str, first['loc']))}` {first['msg']}"
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        msg = f"the plan {path} is damaged: `{where}` {first['msg']}; {_without_plan(folder)}"
         raise UsageError(msg) from error
+
+
+def _without_plan(folder: Path) -> str:
+    """What is left to do without a plan."""
+    return f"its runs are not touched: `fbench runs --suite {folder.name}` lists them; begin a new suite run"
 
 
 def find_suite_run(runs_dir: Path, wanted: str) -> Path:

@@ -248,6 +248,7 @@ async def test_a_purse_of_the_suite_that_cannot_pay_for_the_judge_is_an_error_of
         result = await engine.run(given, purse=Purse(Decimal("0.00001")))
     assert result.error is not None
     assert (result.status, result.error.kind, result.score) == ("error", "suite_cost", None)
+    assert "too little for one more call. The work is kept: `fbench rejudge" in result.error.message
     assert loopback.requests == []
 
 

@@ -300,10 +300,16 @@ def test_a_suite_run_is_found_by_the_beginning_of_its_id(workshop: "Workshop") -
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"schema_version": 99}', "upgrade fbench"), ('{"schema_version": 1}', "is damaged"), ("{", "cannot be read")],
+    [
+        ('{"schema_version": 99}', "upgrade fbench"),
+        ('{"schema_version": 1}', "is damaged"),
+        ("[]", "is damaged: `the whole`"),
+        ("{", "cannot be read"),
+    ],
 )
 def test_a_plan_that_says_nothing_certain_is_refused(workshop: "Workshop", text: str, words: str) -> None:
     workshop.runs_dir.mkdir()
     (workshop.runs_dir / PLAN).write_text(text)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as caught:
         read_plan(workshop.runs_dir)
+    assert ("upgrade fbench" in words) or "`fbench runs --suite runs` lists them" in str(caught.value)
