@@ -67,9 +67,10 @@ _JUDGE = '''\
 """Runs total.py on numbers it has not seen, and prints the share of sums that are right.
 
 Started with `python -I -B`, so that nothing of the workspace is imported here. The judged program runs in a child
-process and hands back data; what is right is decided here.
+process and hands back data; what is right is decided here, in a process that no other can look into.
 """
 
+import ctypes
 import json
 import os
 import random
@@ -82,6 +83,13 @@ from pathlib import Path
 CASES = 20
 SECONDS = 10
 MOST_BYTES = 1000
+PR_SET_DUMPABLE = 4
+
+
+def hide_memory() -> None:
+    """From here on this process's memory is closed to the program it starts, which could change it else."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def draw(dice: random.Random) -> tuple[str, int]:
@@ -110,6 +118,7 @@ def answer(file: Path) -> int | None:
 
 
 def main() -> None:
+    hide_memory()
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else secrets.randbits(32)
     dice = random.Random(seed)
     right = 0

@@ -1,5 +1,6 @@
 """`fbench new-task`: what it writes is a valid task, in every respect that can be checked."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ async def test_a_new_task_is_valid_as_it_stands(tmp_path: Path) -> None:
             options = RunOptions(task=folder, model=model, sandbox="local", runs_dir=tmp_path / "runs")
             scores[model] = (await engine.run(options)).score
     assert scores == {"fake/oracle": 1.0, "fake/nop": 0.0, **dict.fromkeys(cheats, 0.0)}
+
+
+async def test_the_judge_of_a_new_task_cannot_be_changed_by_what_it_runs(
+    tmp_path: Path, need_bubblewrap: Callable[[], None]
+) -> None:
+    need_bubblewrap()
+    folder = tmp_path / "word_sums"
+    write_skeleton(folder, "Sums of words")
+    # Right only where the memory of the judge is open to it.
+    solution = folder / "solution" / "solve.sh"
+    look = 'import os\nopen(f"/proc/{os.getppid()}/mem", "r+b", 0)\n'
+    solution.write_text(f"{solution.read_text()}\n(printf '%s' '{look}'; cat total.py) > b && mv b total.py\n")
+    options = RunOptions(task=folder, model="fake/oracle", sandbox="bubblewrap", runs_dir=tmp_path / "runs")
+    async with Engine(environ={}) as engine:
+        result = await engine.run(options)
+    assert [check.score for check in result.checks] == [1.0, 0.0]
 
 
 def test_the_command_names_the_files_and_overwrites_nothing(tmp_path: Path) -> None:
