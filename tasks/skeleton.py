@@ -1,8 +1,11 @@
 """A task to begin from: small, whole, and valid as it stands. `fbench new-task` writes it."""
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from fbench.tasks.errors import TaskError
 
@@ -160,7 +163,7 @@ cp sitecustomize.py total.py
 def skeleton_files(task_id: str, title: str) -> "Mapping[str, str]":
     """The files of a new task, by their path in its folder."""
     return {
-        "task.yaml": _TASK.format(task_id=task_id, title=title),
+        "task.yaml": _TASK.format(task_id=_as_yaml(task_id), title=_as_yaml(title)),
         "prompt.md": _PROMPT,
         "README.md": _README.format(task_id=task_id),
         "workspace/example.txt": "# an example\n40\n\n-3\n5\n",
@@ -169,6 +172,15 @@ def skeleton_files(task_id: str, title: str) -> "Mapping[str, str]":
         "exploits/constant.sh": _CONSTANT,
         "exploits/forge_the_verdict.sh": _FORGE,
     }
+
+
+def _as_yaml(text: str) -> str:
+    """The text as YAML reads it back: in quotes where it would else be a number or a mapping."""
+    try:
+        is_plain = yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        is_plain = False
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def write_skeleton(folder: Path, title: str) -> list[Path]:

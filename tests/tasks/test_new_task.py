@@ -61,6 +61,23 @@ def test_the_command_names_the_files_and_overwrites_nothing(tmp_path: Path) -> N
     assert (tmp_path / "my_task" / "prompt.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("1", "1"),
+        ("null", "true"),
+        ("on", "Sums: of words # all"),
+        ("0x1f", '"x'),
+        ("2024", "a\nb"),
+        ("b", "{a} \\d ü"),
+    ],
+)
+def test_whatever_its_name_and_title_a_new_task_can_be_read(tmp_path: Path, name: str, title: str) -> None:
+    write_skeleton(tmp_path / name, title)
+    manifest = load_task(tmp_path / name).manifest
+    assert (manifest.id, manifest.title) == (name, title)
+
+
 @pytest.mark.parametrize("name", ["My-task", "a b", "..", "a" * 101, "ä"])
 def test_a_name_that_is_no_id_makes_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(TaskError, match="is no id of a task"):
