@@ -1,7 +1,6 @@
 """What a judge is asked, and what counts as its verdict."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -162,6 +161,6 @@ def _problem(value: object) -> str:
     score = value["score"]
     if not isinstance(value["reason"], str):
         return "`reason` must be a text"
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score) or not 0 <= score <= 1:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:  # NaN is neither
         return f"`score` must be a number from 0 to 1, not {str(score)[:40]}"
     return ""

@@ -163,6 +163,7 @@ async def test_text_in_the_work_that_imitates_a_marker_stays_inside_its_own(
         '{"criteria": {"right": {"reason": "r", "score": 2}, "short": {"reason": "r", "score": 1}}}',
         '{"criteria": {"right": {"reason": "r", "score": true}, "short": {"reason": "r", "score": 1}}}',
         '{"criteria": {"right": {"reason": "r", "score": NaN}, "short": {"reason": "r", "score": 1}}}',
+        f'{{"criteria": {{"right": {{"reason": "r", "score": {10**400}}}, "short": {{"reason": "r", "score": 1}}}}}}',
         '{"criteria": {"right": {"reason": 1, "score": 1}, "short": {"reason": "r", "score": 1}}}',
         '{"criteria": {"right": {"reason": "r", "score": 1}, "short": {"reason": "r", "score": 1}, "x": {}}}',
         '{"criteria": {"short": {"reason": "", "score": 1}, "right": {"reason": "", "score": 0}, "right": {}}}',
