@@ -4,11 +4,12 @@ Read `judge_workspace` first. What a type of check does is in a module of its ow
 """
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import anyio
 import anyio.to_thread
@@ -26,18 +27,20 @@ from fbench.engine.errors import (
 )
 from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree, remove_tree
-from fbench.engine.results import TIERS, CheckResult, Tier, Verdict
+from fbench.engine.results import TIERS, CheckResult, CheckStatus, Tier, Verdict
 from fbench.engine.seams import Check, CheckContext, CheckOutcome, JudgeRequest, Mount, Sandbox, SandboxSpec
 from fbench.judging.evidence import clean_text, evidence_path, write_evidence
 from fbench.judging.gather import in_thread
 from fbench.judging.scoring import ALMOST_ONE, make_verdict
-from fbench.judging.table import load_check
+from fbench.judging.table import CHECK_TYPES, load_check
 from fbench.tasks import manifest
 
 OPEN_ATTEMPTS = 2
 """How often a grading sandbox is opened before judging fails: one retry, for what passes by itself."""
 REMOVE_GRACE_S = 60.0
 """How long the copy of a check may take to remove."""
+OUTSIDE_GRACE_S = 60.0
+"""How long a check of another package may take beyond its `timeout_s`: opening a sandbox is none of its time."""
 MAX_DETAIL_CHARS = 2000
 
 log = get_logger(__name__)
@@ -83,7 +86,7 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
         verdict_cache=request.verdict_cache,
     )
     try:
-        outcome = await judge.evaluate(check, context)
+        outcome = await _ask(judge, check, context)
     except (JudgingFailed, ModelUnavailable, ModelRejected, ReplayMissing):
         raise  # no fault of the work
     except FbenchError as error:
@@ -93,13 +96,37 @@ async def _evaluate(judge: Check, check: manifest.Check, request: JudgeRequest) 
         log.exception("check.crashed", run_id=request.spec.run_id, check_id=check.id)
         reason = f"fbench failed to evaluate this check, please report it: {type(error).__name__}: {error}"
         return CheckOutcome("error", 0.0, reason, {"error": reason})
+    if problem := _find_problem(outcome):
+        return CheckOutcome("error", 0.0, f"the check gave {problem}", {"error": f"the check gave {problem}"})
     if outcome.status in {"error", "skipped"}:
         return replace(outcome, score=0.0)
-    if not 0.0 <= outcome.score <= 1.0:
-        reason = f"the check gave the score {outcome.score!r}, which is not between 0 and 1"
-        return CheckOutcome("error", 0.0, reason, outcome.output)
     # What failed must not add up to a perfect score.
     return replace(outcome, score=min(outcome.score, ALMOST_ONE)) if outcome.status == "failed" else outcome
+
+
+async def _ask(judge: Check, check: manifest.Check, context: CheckContext) -> CheckOutcome:
+    """What the check says. Ours bound each of their steps; what another package brings may hang anywhere."""
+    if check.type in CHECK_TYPES:
+        return await judge.evaluate(check, context)
+    with anyio.move_on_after(check.timeout_s + OUTSIDE_GRACE_S):
+        return await judge.evaluate(check, context)
+    reason = f"the check did not end within its timeout_s of {check.timeout_s:g} s"
+    return CheckOutcome("error", 0.0, reason, {"error": reason})
+
+
+def _find_problem(outcome: object) -> str:
+    """What keeps an outcome from counting, for a check of another package may give anything; empty when it counts."""
+    if not isinstance(outcome, CheckOutcome):
+        return f"an object of type {type(outcome).__name__}, which is no CheckOutcome"
+    if outcome.status not in get_args(CheckStatus):
+        return f"the status {outcome.status!r}; there are {', '.join(get_args(CheckStatus))}"
+    if not isinstance(outcome.detail, str) or not isinstance(outcome.output, Mapping):
+        return "a detail that is no text, or an output that is no mapping"
+    if outcome.status in {"passed", "failed"} and not (
+        isinstance(outcome.score, int | float) and 0.0 <= outcome.score <= 1.0
+    ):
+        return f"the score {outcome.score!r}, which is not between 0 and 1"
+    return ""
 
 
 def _hidden_from(check: manifest.Check, task_folder: Path) -> tuple[Path, ...]:

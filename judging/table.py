@@ -43,8 +43,8 @@ def load_check(kind: str) -> Check:
         outside: Check = found() if isinstance(found, type) else found
     except TypeUnusable as error:
         raise UnknownNameError(str(error)) from error
-    if getattr(outside, "tier", None) not in TIERS:
-        msg = f"the type of check {kind!r} has the tier {outside.tier!r}; there are {', '.join(TIERS)}"
+    if (tier := getattr(outside, "tier", None)) not in TIERS:
+        msg = f"the type of check {kind!r} has the tier {tier!r}; there are {', '.join(TIERS)}"
         raise UnknownNameError(msg)
     return outside
 

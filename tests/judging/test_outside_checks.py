@@ -157,6 +157,7 @@ def test_an_unknown_type_names_the_installed_ones_too(example: Path, task: Path)
 # ------------------------------------------------------------------------------------------- packages that go astray
 
 TASTE = """
+import anyio
 from fbench.engine.seams import CheckOutcome
 from fbench.tasks.checks import OutsideCheck
 
@@ -170,11 +171,24 @@ class Taste:
     async def evaluate(self, check, context):
         if check.way == "crash":
             raise KeyError("oops \\udcff")
+        if check.way == "hang":
+            await anyio.sleep_forever()
+        if check.way == "nothing":
+            return None
+        if check.way == "status":
+            return CheckOutcome("great", 1.0, "d")
+        if check.way == "detail":
+            return CheckOutcome("passed", 1.0, None)
+        if check.way == "text":
+            return CheckOutcome("passed", "1", "d")
         score = float("nan") if check.way == "nan" else 1.0
         return CheckOutcome("failed" if check.way else "passed", score, "d", {"seen": {1}})
 
 class Tierless(Taste):
     tier = "fourth"
+
+class NoTier:
+    arguments = Arguments
 
 class Bare:
     tier = "rubric"
@@ -210,6 +224,23 @@ async def test_what_an_outside_check_does_wrong_is_an_error_of_that_check(
     assert json.loads((bench.outputs / "check1.json").read_text())["seen"] == [1]
 
 
+async def test_an_outcome_that_is_none_is_an_error_of_that_check_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(bench, monkeypatch, "outside_odd", "taste = outside_odd:Taste", TASTE)
+    monkeypatch.setattr("fbench.judging.judge.OUTSIDE_GRACE_S", 0.1)
+    ways = ("nothing", "status", "detail", "text", "hang", "")
+    checks = [{"type": "taste", "way": way, "timeout_s": 0.1 if way == "hang" else 60} for way in ways]
+    verdict = await judge_workspace(bench.request(*checks))
+    assert [(result.status, result.score) for result in verdict.checks] == [("error", 0.0)] * 5 + [("passed", 1.0)]
+    details = [result.detail for result in verdict.checks]
+    assert "NoneType, which is no CheckOutcome" in details[0]
+    assert "the status 'great'" in details[1]
+    assert "a detail that is no text" in details[2]
+    assert "the score '1'" in details[3]
+    assert "timeout_s" in details[4]
+
+
 async def test_a_package_that_cannot_be_used_is_told_where_the_task_names_it(
     bench: Bench, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +250,7 @@ async def test_a_package_that_cannot_be_used_is_told_where_the_task_names_it(
         "gone = outside_wrong:Nobody",
         "missing = no_such_module_anywhere:X",
         "tierless = outside_wrong:Tierless",
+        "no_tier = outside_wrong:NoTier",
         "taste = outside_wrong:Taste",
     ))  # fmt: skip
     install(bench, monkeypatch, "outside_wrong", points, TASTE)
@@ -241,6 +273,8 @@ async def test_a_package_that_cannot_be_used_is_told_where_the_task_names_it(
     assert unsupported_checks(manifest) == [
         "short (the type of check 'tierless' has the tier 'fourth'; there are deterministic, reference, rubric)"
     ]
+    assert told("type: no_tier") == ""
+    assert "'no_tier' has the tier None" in unsupported_checks(load_task(task).manifest)[0]
 
 
 @pytest.mark.parametrize("kind", sorted(CHECK_TYPES))
