@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-EXPLOITS = ("hard_coded", "forge_the_verdict", "read_the_grader", "link_to_the_grader")
-HOOK = "    sys.addaudithook(make_hook(files_of(grader), proc, prefixes))\n"
+EXPLOITS = ("hard_coded", "forge_the_verdict", "read_the_grader", "link_to_the_grader", "leave_the_hook")
+HOOK = "    sys.addaudithook(make_hook(denied, proc, prefixes))\n"
+KERNEL = "            close(grader)\n"
 FRESH = 'python -I -B "$FBENCH_GRADER/judge.py" fresh'
 # One rule of the prompt broken by each.
 FAULTS = {
@@ -67,9 +68,18 @@ def test_the_guard_is_what_keeps_a_script_from_the_grader(task: Any, exploit: st
     problem = json.loads(task.run(FRESH, workspace).stdout)["problem"]
     assert f"transform.py may not do this while it is judged: {refusal}" in problem
     change(task.folder / "grader" / "guard.py", HOOK, "")
+    change(task.folder / "grader" / "guard.py", KERNEL, "            pass\n")
     judge = task.folder / "grader" / "judge.py"
     change(judge, "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDONLY | os.O_NONBLOCK")
     assert task.judge(workspace).checks[check] == 1.0
+
+
+def test_the_kernel_keeps_out_what_the_hook_does_not_see(task: Any) -> None:
+    workspace = task.exploit("exploits/leave_the_hook.sh")
+    found = json.loads(task.run(FRESH, workspace).stdout)
+    assert (found["rows_right"], found["keys_right"]) == (0.0, 0.0)
+    change(task.folder / "grader" / "guard.py", KERNEL, "            pass\n")
+    assert json.loads(task.run(FRESH, workspace).stdout)["rows_right"] == 1.0
 
 
 @pytest.mark.parametrize(
