@@ -17,6 +17,7 @@ from fbench.judging.rubric_prompt import (
     PROMPT_VERSION,
     UnfitVerdict,
     correction,
+    is_verdict,
     judge_messages,
     read_verdict,
     verdict_tool,
@@ -105,8 +106,8 @@ async def _vote(question: Question, number: int, cache: VerdictCache) -> Vote:
         CannotEvaluate: no reply was a verdict that fits.
     """
     key = question.key(number)
-    ids = {criterion.id for criterion in question.rubric.settings.criteria}
-    if (kept := await cache.get(key)) is not None and set(kept.get("criteria", ())) == ids:
+    kept = await cache.get(key)
+    if kept is not None and is_verdict(kept.get("criteria"), question.rubric):
         return Vote(number, kept["criteria"], 0, kept.get("model_answered"))
     messages = judge_messages(question.rubric, question.prompt, question.exhibits)
     tool, replies = verdict_tool(question.rubric), []

@@ -105,7 +105,16 @@ def read_verdict(reply: ModelReply, rubric: Rubric) -> dict[str, dict[str, Any]]
     except (ValueError, RecursionError) as error:
         msg = f"the verdict is no valid JSON: {error}"
         raise UnfitVerdict(msg) from None
-    return _checked(verdict, [criterion.id for criterion in rubric.settings.criteria])
+    return _checked(verdict, rubric)
+
+
+def is_verdict(criteria: object, rubric: Rubric) -> bool:
+    """Whether these are a score and a reason for each criterion, as `read_verdict` gives them."""
+    try:
+        _checked({"criteria": criteria}, rubric)
+    except UnfitVerdict:
+        return False
+    return True
 
 
 def correction(reply: ModelReply, problem: UnfitVerdict) -> list[Message]:
@@ -137,7 +146,8 @@ def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _checked(verdict: object, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _checked(verdict: object, rubric: Rubric) -> dict[str, dict[str, Any]]:
+    ids = [criterion.id for criterion in rubric.settings.criteria]
     criteria = verdict.get("criteria") if isinstance(verdict, dict) and set(verdict) == {"criteria"} else None
     if not isinstance(criteria, dict):
         msg = "it must be one object with the key `criteria` and no other, which holds an object"

@@ -1,7 +1,9 @@
 """Whole runs whose work a model judges: what it is shown, what it costs, and what happens when it fails."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -341,6 +343,19 @@ async def test_a_fake_judge_answers_by_what_the_evidence_holds(
     [line] = judge_lines(folder)
     assert line["tokens"] == {"input": 60, "cache_read": 40, "cache_write": 0, "output": 9, "reasoning": 0}
     assert done.judge_cost_usd == 0
+
+
+@pytest.mark.parametrize("kept", ["5", '{"right": 1, "short": 1}', '["right", "short"]', '{"right": {"score": 9}}'])
+async def test_a_kept_verdict_that_is_none_is_not_used(
+    kept: str, essay: Callable[..., Path], run_local: "RunLocal", fake_judge: Callable[..., str], tmp_path: Path
+) -> None:
+    task, judge = essay(), fake_judge({"default": 1})
+    await run_local(task, "fake/oracle", judge_model=judge)
+    with closing(sqlite3.connect(tmp_path / "runs" / "judge_cache.sqlite")) as cache, cache:
+        cache.execute("update verdicts set verdict = ?", (f'{{"criteria": {kept}}}',))
+    result, folder = await run_local(task, "fake/oracle", judge_model=judge)
+    assert (result.score, result.checks[0].status) == (1.0, "passed")
+    assert len(judge_lines(folder)) == 1
 
 
 async def test_a_recorded_run_is_judged_again_without_server_key_or_cache(
