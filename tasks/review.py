@@ -60,11 +60,12 @@ def _doubts_of_check(check: Check, folder: Path) -> Iterator[str]:
     if command is None:
         return
     simple = _simple_commands(command)
-    if any(words[0] == "cd" for words in simple):  # what a relative path means cannot be told
-        return
     states_verdict = isinstance(check, CommandExitZero | MetricCheck)
+    # What a relative path means after `cd` cannot be told; that pytest runs can.
+    moves = any(words[0] == "cd" for words in simple)
     for words in simple:
-        yield from _doubts_of_command(words, folder, states_verdict=states_verdict)
+        if not moves or _runs_pytest(words):
+            yield from _doubts_of_command(words, folder, states_verdict=states_verdict)
 
 
 def _doubts_of_command(words: Sequence[str], folder: Path, *, states_verdict: bool) -> Iterator[str]:
@@ -98,6 +99,12 @@ def _doubts_of_python(program: str, call: _PythonCall, folder: Path, *, states_v
             )
     elif states_verdict and not call.mode and _is_of_workspace(call.target):
         yield _own_program_doubt(call.target)
+
+
+def _runs_pytest(words: Sequence[str]) -> bool:
+    program = PurePosixPath(words[0]).name
+    call = _read_python(words[1:]) if _PYTHON.fullmatch(program) else None
+    return program in _PYTESTS or (call is not None and call.mode == "-m" and call.target in _PYTESTS)
 
 
 def _pytest_doubt(shown: str) -> str:

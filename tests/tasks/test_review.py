@@ -42,6 +42,8 @@ def review(write_task: "WriteTask", check: dict[str, Any], files: dict[str, str]
     [
         ("python -m mychecks", "`python -m mychecks` imports from the workspace first"),
         ("cd /tmp && true; python -m mychecks", ""),
+        ('cd src && python -m pytest -q "$FBENCH_GRADER/tests"', "`python -m pytest` runs in one process"),
+        ('cd src && pytest -q "$FBENCH_GRADER/tests"', "`pytest` runs in one process"),
         ("python3 -Bc 'import json'", "`python3 -c` imports from the workspace first"),
         ("python -X dev -W error -mjson.tool out.json", "`python -m json.tool` imports"),
         ("FOO=1 timeout -k 1 5 python -m mychecks", "imports from the workspace first"),
