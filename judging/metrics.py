@@ -4,6 +4,8 @@ The number is compared as it was written, as a decimal and never as a float: `0.
 integer of 400 digits and `1e999` are finite numbers like any other.
 """
 
+import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
@@ -114,8 +116,13 @@ def find_object(stdout: bytes, metric: str) -> JsonValue:
         if text.startswith("{") and text.endswith("}"):
             try:
                 objects.append(parse_json(text))
+                continue
             except JsonRefused as error:
                 problem = error
+        if _names(text, metric):
+            # What the work wrote before it, without an end of line, would hide the grader's own object.
+            msg = f"ambiguous: a line that is no object as a whole holds {metric!r}; capture what others say"
+            raise JsonRefused(msg)
     values = [value for value, _ in (find_metric(document, metric) for document in objects) if value is not None]
     if any(value != values[0] for value in values):
         msg = (
@@ -126,6 +133,13 @@ def find_object(stdout: bytes, metric: str) -> JsonValue:
         return objects[-1]
     msg = f"no JSON object, nor is one of its lines: {problem}" if stdout.strip() else "empty; a JSON object is wanted"
     raise JsonRefused(msg)
+
+
+def _names(text: str, metric: str) -> bool:
+    """Whether the text holds the metric as a key of JSON, by its name or the last part of its path."""
+    names = {metric, metric.rpartition(".")[2]}
+    keys = {json.dumps(name, ensure_ascii=is_ascii) for name in names for is_ascii in (True, False)}
+    return any(re.search(rf"{re.escape(key)}\s*:", text) for key in keys)
 
 
 def find_metric(document: JsonValue, name: str) -> Metric:
