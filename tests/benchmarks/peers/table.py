@@ -25,7 +25,12 @@ class Bar:
 
     @property
     def is_met(self) -> bool:
-        return (self.most is None or self.value <= self.most) and (self.least is None or self.value >= self.least)
+        # What is not above zero was lost in noise: it shows nothing.
+        return (
+            self.value > 0
+            and (self.most is None or self.value <= self.most)
+            and (self.least is None or self.value >= self.least)
+        )
 
     def __str__(self) -> str:
         return self.words if self.is_met else f"{self.words}: **missed**, {figure(self.value)}"
