@@ -208,7 +208,8 @@ def _text(done: "Sequence[Rejudged]") -> str:
             lines.append(f"folder   {item.folder}")
     changed = sum(1 for item in done if item.before and item.after and item.before.passed is not item.after.passed)
     if len(done) != 1:
-        lines.append(f"{len(done)} runs judged again, {changed} of them with another verdict")
+        judged = sum(1 for item in done if item.after is not None and item.after.error is None)
+        lines.append(f"{judged} of {len(done)} runs judged again, {changed} of them with another verdict")
     return "\n".join(lines)
 
 

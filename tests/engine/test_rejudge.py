@@ -184,6 +184,11 @@ def test_the_command_judges_all_runs_of_a_suite_run_and_one_failure_stops_no_oth
     assert by_id[ids[0]]["after"]["passed"] is True
     assert by_id[ids[1]]["after"]["score"] == 0
     assert "workspace_final" in by_id[ids[2]]["problem"]
+    arguments.remove("--json")
+    assert (
+        "2 of 3 runs judged again, 1 of them with another verdict"
+        in CliRunner().invoke(rejudge_command, arguments).stdout
+    )
 
 
 def test_the_command_wants_a_run_or_a_suite_run(tmp_path: Path) -> None:
