@@ -1,3 +1,4 @@
+import ctypes
 import json
 import shutil
 from collections.abc import Callable
@@ -74,6 +75,15 @@ def test_the_guard_is_what_keeps_a_script_from_the_grader(task: Any, exploit: st
     assert task.judge(workspace).checks[check] == 1.0
 
 
+def landlock_version() -> int:
+    """Of this kernel; -1 where it has none."""
+    create_ruleset = 444
+    return int(ctypes.CDLL(None).syscall(create_ruleset, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+
+
+@pytest.mark.skipif(
+    landlock_version() < 1, reason="this kernel has no Landlock; the task's README says what that means"
+)
 def test_the_kernel_keeps_out_what_the_hook_does_not_see(task: Any) -> None:
     workspace = task.exploit("exploits/leave_the_hook.sh")
     found = json.loads(task.run(FRESH, workspace).stdout)
