@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -132,7 +132,7 @@ def read_result(folder: Path) -> RunResult | None:
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror or error}"
         raise Unreadable(msg) from error
-    document = _json_object(data) if len(data) <= MAX_RESULT_BYTES else None
+    document = _json_object(data, _refuse) if len(data) <= MAX_RESULT_BYTES else None
     if document is None:
         msg = f"{path} is damaged: it holds no JSON object"
         raise Unreadable(msg)
@@ -253,6 +253,11 @@ def time_of_id(text: str) -> str:
     return f"{day}T{clock.replace('-', ':')}"
 
 
+def _refuse(constant: str) -> object:
+    msg = f"{constant} is no JSON"
+    raise ValueError(msg)
+
+
 def _open_regular(path: Path) -> Any:  # noqa: ANN401 - a buffered binary file
     """Open for reading; never waits on a FIFO that somebody put there."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -262,9 +267,10 @@ def _open_regular(path: Path) -> Any:  # noqa: ANN401 - a buffered binary file
     raise OSError(0, "it is no regular file")
 
 
-def _json_object(line: bytes) -> dict[str, Any] | None:
+def _json_object(line: bytes, constant: Callable[[str], object] = str) -> dict[str, Any] | None:
+    """The object a line holds. NaN is no JSON: in an event it can be shown as a text, a score it cannot be."""
     try:
-        value = json.loads(line, parse_constant=str)  # NaN is no JSON: as a text it can be shown
+        value = json.loads(line, parse_constant=constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -241,11 +241,14 @@ def test_a_resume_tries_runs_in_error_again_and_keeps_the_earlier_attempt(worksh
     assert [result.status for result in outcome.earlier] == ["error"]
 
 
-def test_a_damaged_result_is_owed_again(workshop: "Workshop") -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:100], lambda data: data.replace(b'"score": 1.0', b'"score": NaN')]
+)
+def test_a_damaged_result_is_owed_again(workshop: "Workshop", damage: Callable[[bytes], bytes]) -> None:
     workshop.task("one")
     found = workshop.fbench("run", workshop.suite(models=["fake/oracle"], attempts=2))
     damaged = Path(found["runs"][0]["folder"], "result.json")
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    damaged.write_bytes(damage(damaged.read_bytes()))
     again = workshop.fbench("resume", found["suite_run_id"])
     assert again["totals"]["completed"] == 2
     assert again["runs"][0]["run_id"] != found["runs"][0]["run_id"]
