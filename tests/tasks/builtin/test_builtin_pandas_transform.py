@@ -81,9 +81,7 @@ def landlock_version() -> int:
     return int(ctypes.CDLL(None).syscall(create_ruleset, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-@pytest.mark.skipif(
-    landlock_version() < 1, reason="this kernel has no Landlock; the task's README says what that means"
-)
+@pytest.mark.skipif(landlock_version() < 1, reason="this kernel has no Landlock, see the README of the task")
 def test_the_kernel_keeps_out_what_the_hook_does_not_see(task: Any) -> None:
     workspace = task.exploit("exploits/leave_the_hook.sh")
     found = json.loads(task.run(FRESH, workspace).stdout)
