@@ -31,8 +31,9 @@ SOAK = int(os.environ.get("FBENCH_BENCH_SOAK", "10000"))
 SOAK_AT_ONCE = 50
 SAMPLES = 10
 """Looks at the process, evenly over the soak; the first is left out, for what runs import and cache fills by then."""
-MOST_THREADS = 45
-"""anyio keeps up to 40 for what blocks (copying, comparing, fsync); the index has one, the program its own."""
+SPARE_THREADS = 5
+"""anyio keeps up to 40 for what blocks (copying, comparing, fsync), and some beside for grading; how many there are at
+one moment is chance."""
 MOST_GROWTH_MIB = 8
 """Over all that follows: of memory that is held for each run, a kilobyte would make ten."""
 
@@ -154,5 +155,6 @@ async def test_ten_thousand_runs_leave_the_process_as_it_was(task: Path, tmp_pat
     assert max(each.mib for each in rest) - first.mib < MOST_GROWTH_MIB
     assert {each.files for each in rest} == {first.files}
     assert {each.tasks for each in rest} == {first.tasks}
-    assert max(each.threads for each in rest) <= MOST_THREADS
+    early, late = held[: SAMPLES // 2], held[SAMPLES // 2 :]
+    assert max(each.threads for each in late) <= max(each.threads for each in early) + SPARE_THREADS
     assert {each.children for each in rest} == {first.children}
