@@ -107,7 +107,8 @@ def gather_own_parts(
 
 def _check_names(parts: OwnParts) -> None:
     from fbench.engine.models.names import PROVIDERS  # noqa: PLC0415 - late: an engine without own parts needs none
-    from fbench.engine.registry import BUILT_IN, SANDBOX_CHOICES  # noqa: PLC0415
+    from fbench.engine.registry import BUILT_IN  # noqa: PLC0415
+    from fbench.engine.sandbox_kinds import SANDBOX_CHOICES  # noqa: PLC0415
     from fbench.tasks.manifest import CHECK_MODELS  # noqa: PLC0415
 
     taken = {

@@ -12,7 +12,8 @@ from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
 from fbench.engine.own_parts import own_model_is_free
 from fbench.engine.owner import owner_identity
-from fbench.engine.registry import BUILT_IN, SANDBOX_CHOICES, load, load_part
+from fbench.engine.registry import BUILT_IN, load, load_part
+from fbench.engine.sandbox_kinds import SANDBOX_CHOICES
 from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
 
 if TYPE_CHECKING:

@@ -44,9 +44,6 @@ BUILT_IN: Mapping[Group, Mapping[str, str]] = MappingProxyType(
     }
 )
 
-SANDBOX_CHOICES = ("auto", "docker", "bubblewrap", "local")
-"""What may be asked for of ours; `docker` is `compose` where the task needs that."""
-
 _KINDS: Mapping[Group, str] = MappingProxyType({"agents": "tools.style", "tools": "tool", "sandboxes": "sandbox"})
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fbench.engine.errors import UsageError
+from fbench.engine.sandbox_kinds import SANDBOX_CHOICES
 from fbench.sandboxes import bubblewrap, compose_client
 from fbench.sandboxes.docker_engine import find_engine, open_container_host, ping
 from fbench.sandboxes.image_store import find_image
 from fbench.tasks.manifest import DEFAULT_IMAGE, Environment
 
-KINDS = ("auto", "docker", "bubblewrap", "local")
 ENGINE_HINT = "install Docker Engine (`apt-get install docker.io`, or see docs.docker.com/engine/install) and start it"
 KEEP_ANSWER_S = 5.0
 """How long an engine's answer holds: the plans of a suite are made together, and an engine that is far away or hung
@@ -80,8 +80,8 @@ async def choose_sandbox(
     Raises:
         UsageError: nothing here fits; it says what would.
     """
-    if requested not in KINDS:
-        msg = f"there is no sandbox {requested!r}: use one of {', '.join(KINDS)}"
+    if requested not in SANDBOX_CHOICES:
+        msg = f"there is no sandbox {requested!r}: use one of {', '.join(SANDBOX_CHOICES)}"
         raise UsageError(msg)
     need = _need_of_containers(environment)
     if requested in {"bubblewrap", "local"} and need:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fbench.engine.errors import UnknownNameError, UsageError
+from fbench.engine.sandbox_kinds import AskedSandbox
 from fbench.tasks.checks import BrokenRule, Frozen
 from fbench.tasks.diagnosis import diagnose
 from fbench.tasks.errors import Problem
@@ -75,7 +76,7 @@ class Override(Frozen):
     """What differs for one task."""
 
     attempts: _Count | None = None
-    sandbox: Literal["auto", "docker", "bubblewrap", "local"] | None = None
+    sandbox: AskedSandbox | None = None
     budget: RunBudget = RunBudget()
     model: AskedOfModels = AskedOfModels()
 
@@ -91,7 +92,7 @@ class SuiteManifest(Frozen):
     exclude: _Texts = ()
     filter: Filter = Filter()
     models: _Texts = ()
-    sandbox: Literal["auto", "docker", "bubblewrap", "local"] | None = None
+    sandbox: AskedSandbox | None = None
     concurrency: _Count | None = None
     attempts: _Count | None = None
     budget: SuiteBudget = SuiteBudget()

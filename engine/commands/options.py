@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fbench.engine.sandbox_kinds import SANDBOX_CHOICES
+
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic for checkers only: click before 8.5 cannot subscript it
 else:
@@ -44,7 +46,7 @@ class SandboxKind(click.Choice):  # type: ignore[type-arg]  # generic only in ne
     name = "sandbox"
 
     def __init__(self) -> None:
-        super().__init__(["auto", "docker", "bubblewrap", "local"])
+        super().__init__(SANDBOX_CHOICES)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
         from importlib.metadata import entry_points  # noqa: PLC0415 - late: the root's help must stay cheap
