@@ -48,6 +48,8 @@ async def prepare_sandbox(sandbox: Sandbox, environment: Environment) -> None:
 
 
 async def _need_bash(sandbox: Sandbox) -> None:
+    if sandbox.capabilities.has_bash:
+        return
     request = ExecRequest(("bash", "-c", ":"))
     done = await run_exec(sandbox, request, timeout_s=BASH_TIMEOUT_S, keep_bytes=_KEEP_BYTES)
     if done.exit_code in _NOT_STARTED and done.reason:

@@ -69,11 +69,13 @@ class Capabilities:
     """What a sandbox really does on this machine.
 
     `limits` maps `cpus`, `memory`, `pids`, `disk`, `network` to how it is enforced ("cgroup", "rlimit", "watched",
-    "namespace"), or to "" where it is not.
+    "namespace"), or to "" where it is not. `has_bash` says that bash is known to be there, so that no command need be
+    started to find out.
     """
 
     isolated: bool
     limits: Mapping[str, str] = field(default_factory=dict)
+    has_bash: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -15,7 +16,14 @@ from fbench.engine.seams import Capabilities, OpenSandbox, SandboxSpec, SiteSpec
 from fbench.sandboxes.limits import enforce
 from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
 from fbench.sandboxes.local import make_workdir
-from fbench.sandboxes.supervised import SupervisedSandbox, Surroundings, open_supervised, require_linux
+from fbench.sandboxes.supervised import (
+    Begun,
+    SupervisedSandbox,
+    Surroundings,
+    begin_supervised,
+    open_supervised,
+    require_linux,
+)
 from fbench.sandboxes.surroundings import (
     USER,
     absolute,
@@ -129,7 +137,6 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     shims = spec.scratch / "state" / "bin"
     has_shims = write_shims(shims)
     mounts = {mount.name: f"/{mount.name}" for mount in spec.mounts}
-    found = enforce(spec.limits, own_user_namespace=True)
     surroundings = Surroundings(
         kind="bubblewrap",
         workspace=workspace,
@@ -137,8 +144,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
         env=base_environment(
             spec, path=[f"{PROGRAMS}/bin"] if has_shims else [], home=HOME, tmp=TMP, workspace=workspace, mounts=mounts
         ),
-        rlimits=found.rlimits,
-        capabilities=Capabilities(isolated=True, limits={**found.how, "network": "namespace"}),
+        capabilities=Capabilities(isolated=True, limits={"network": "namespace"}),
     )
     argv = [
         absolute(program),
@@ -151,11 +157,13 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
         *supervisor_argv(f"{PROGRAMS}/supervisor.py"),
     ]
 
-    async def start() -> SupervisorLink:
-        return await SupervisorLink.start(argv, what="the bubblewrap sandbox")
+    async def begin() -> Begun:
+        start = partial(SupervisorLink.start, argv, what="the bubblewrap sandbox")
+        return await begin_supervised(start, enforce(spec.limits, own_user_namespace=True))
 
     watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
-    async with open_supervised(surroundings, start, found, watch) as sandbox:
+    async with open_supervised(surroundings, begin, watch) as sandbox:
+        await sandbox.begin()  # whether the namespaces can be made is told before the first turn
         if below:
             await make_workdir(sandbox, surroundings)
         yield sandbox

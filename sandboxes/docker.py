@@ -44,8 +44,7 @@ from fbench.sandboxes.docker_plain import open_plain
 from fbench.sandboxes.docker_sweep import labels_of, sweep_at_start
 from fbench.sandboxes.image_store import resolve_image
 from fbench.sandboxes.limits import Enforcement
-from fbench.sandboxes.link import SupervisorLink
-from fbench.sandboxes.supervised import Surroundings, open_supervised
+from fbench.sandboxes.supervised import Begun, Surroundings, open_supervised
 from fbench.sandboxes.surroundings import (
     SYSTEM_PATH,
     USER,
@@ -161,10 +160,11 @@ class _Making:
                 how = surroundings.capabilities.limits
                 found = Enforcement(ContainerGroups(container.groups), {}, frozenset(), how)
 
-                async def start() -> SupervisorLink:
-                    return link
+                async def begin() -> Begun:
+                    return Begun(link, found)
 
-                async with open_supervised(surroundings, start, found, self._watch()) as sandbox:
+                async with open_supervised(surroundings, begin, self._watch()) as sandbox:
+                    await sandbox.begin()
                     yield sandbox
         finally:
             listener.close()
@@ -228,7 +228,6 @@ class _Making:
             workspace=workspace,
             workdir=f"{workspace}/{below}" if below else workspace,
             env=env,
-            rlimits={},
             capabilities=capabilities_of(self.host.info, spec.limits, self.network_limit),
         )
 

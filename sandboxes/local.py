@@ -1,9 +1,11 @@
 """The `local` sandbox: commands run as ordinary processes of this machine. Their trees are ended; nothing is hidden."""
 
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +14,16 @@ import anyio
 from fbench.engine.errors import SandboxFailed
 from fbench.engine.logs import get_logger
 from fbench.engine.seams import Capabilities, ExecRequest, OpenSandbox, SandboxSpec, SiteSpec
-from fbench.sandboxes.limits import enforce
+from fbench.sandboxes.limits import enforce, foresee
 from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
-from fbench.sandboxes.supervised import SupervisedSandbox, Surroundings, open_supervised, require_linux
+from fbench.sandboxes.supervised import (
+    Begun,
+    SupervisedSandbox,
+    Surroundings,
+    begin_supervised,
+    open_supervised,
+    require_linux,
+)
 from fbench.sandboxes.surroundings import (
     absolute,
     base_environment,
@@ -54,25 +63,28 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
         mounts={mount.name: real(mount.source) for mount in spec.mounts},
     )
     env[MARK] = mark
+    if shutil.which("bash", path=env["PATH"]) is None:
+        msg = f"this machine has no bash in {env['PATH']}, which tools and checks need: install it, or use Docker"
+        raise SandboxFailed(msg)
     below = split_workdir(spec.workdir)[1]
-    found = enforce(spec.limits, own_user_namespace=False)
     surroundings = Surroundings(
         kind="local",
         workspace=workspace,
         workdir=f"{workspace}/{below}" if below else workspace,
         env=env,
-        rlimits=found.rlimits,
-        capabilities=Capabilities(isolated=False, limits={**found.how, "network": ""}),
+        capabilities=Capabilities(isolated=False, limits={**foresee(spec.limits), "network": ""}, has_bash=True),
     )
 
-    async def start() -> SupervisorLink:
+    async def begin() -> Begun:
         # The mark is an argument nobody reads: a supervisor's environment cannot be looked into, its command line can.
-        return await SupervisorLink.start([*supervisor_argv(str(SUPERVISOR_FILE)), mark], what="the local sandbox")
+        argv = [*supervisor_argv(str(SUPERVISOR_FILE)), mark]
+        start = partial(SupervisorLink.start, argv, what="the local sandbox")
+        return await begin_supervised(start, enforce(spec.limits, own_user_namespace=False))
 
     watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
     opened: SupervisedSandbox | None = None
     try:
-        async with open_supervised(surroundings, start, found, watch) as opened:
+        async with open_supervised(surroundings, begin, watch) as opened:
             if below:
                 await make_workdir(opened, surroundings)
             yield opened

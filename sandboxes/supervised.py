@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 from fbench.engine.errors import SandboxFailed, SandboxLost
 from fbench.engine.logs import get_logger
 from fbench.engine.seams import Capabilities, ExecExit, ExecRequest
-from fbench.sandboxes.cgroups import ControlGroups
 from fbench.sandboxes.execs import SupervisedExec
 from fbench.sandboxes.limits import Enforcement
 from fbench.sandboxes.link import SupervisorLink, memory_file
@@ -39,7 +38,6 @@ class Surroundings:
         workspace: the workspace as commands see it.
         workdir: where commands start.
         env: their environment, to which a request adds.
-        rlimits: names of `resource` and their values.
         capabilities: what the sandbox does on this machine.
     """
 
@@ -47,22 +45,35 @@ class Surroundings:
     workspace: str
     workdir: str
     env: Mapping[str, str]
-    rlimits: Mapping[str, int]
     capabilities: Capabilities
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A supervisor that answers, and what holds its commands within their limits."""
+
+    link: SupervisorLink
+    found: Enforcement
+
+
 class SupervisedSandbox:
-    """The `Sandbox` of `local` and `bubblewrap`; made by `open_supervised`."""
+    """The `Sandbox` of `local` and `bubblewrap`; made by `open_supervised`.
+
+    Its supervisor comes with `begin`, which the first command calls where nobody did before: a run whose agent
+    executes nothing has none.
+    """
 
     def __init__(
-        self, surroundings: Surroundings, link: SupervisorLink, groups: ControlGroups | None, tasks: TaskGroup
+        self, surroundings: Surroundings, start: Callable[[], Awaitable[Begun]], watch: DiskWatch, tasks: TaskGroup
     ) -> None:
         self.kind = surroundings.kind
         self.capabilities = surroundings.capabilities
         self.workspace = surroundings.workspace
+        self.begun: Begun | None = None
         self._surroundings = surroundings
-        self._link = link
-        self._groups = groups
+        self._begin = start
+        self._watch = watch
+        self._beginning = anyio.Lock(fast_acquire=True)
         self._tasks = tasks
         self._execs: dict[int, SupervisedExec] = {}
         self._last_id = 0
@@ -77,6 +88,18 @@ class SupervisedSandbox:
     def is_busy(self) -> bool:
         """Whether a command is running."""
         return bool(self._execs)
+
+    async def begin(self) -> Begun:
+        """The supervisor, started by the first call. Raises SandboxFailed."""
+        if self.begun is not None:
+            return self.begun
+        async with self._beginning:
+            if self.begun is None:
+                self.begun = begun = await self._begin()
+                self.capabilities = replace(self.capabilities, limits={**self.capabilities.limits, **begun.found.how})
+                self._tasks.start_soon(self._listen, begun.link)
+                self._tasks.start_soon(self._watch.run, self)
+        return self.begun
 
     # ---------------------------------------------------------------------------------------------------- the seam
 
@@ -99,16 +122,17 @@ class SupervisedSandbox:
 
     async def end_processes(self) -> None:
         """End every process of the sandbox's user, background jobs included; the sandbox stays usable."""
+        if self.begun is None:
+            return
         event = anyio.Event()
         self._ends.append(event)
-        await self._link.send({"op": "end"})
+        await self.begun.link.send({"op": "end"})
         await event.wait()
-        self._raise_if_lost()
+        _raise_if_lost(self.kind, self.begun.link)
 
     # --------------------------------------------------------------------------------------------------- internals
 
     async def _start(self, running: SupervisedExec, request: ExecRequest) -> None:
-        self._raise_if_lost()
         surroundings = self._surroundings
         try:
             argv = [_as_wire(argument) for argument in request.argv]
@@ -120,13 +144,15 @@ class SupervisedSandbox:
         if not argv or not argv[0]:
             running.finish(ExecExit(CANNOT_START, reason="the command cannot be started: it names no program"))
             return
+        begun = await self.begin()
+        _raise_if_lost(self.kind, begun.link)
         message = {
             "op": "exec",
             "id": running.id,
             "argv": argv,
             "env": env,
             "cwd": cwd,
-            "rlimits": dict(surroundings.rlimits),
+            "rlimits": dict(begun.found.rlimits),
             "has_stdin": bool(request.stdin),
         }
         fds: list[int] = []
@@ -135,9 +161,9 @@ class SupervisedSandbox:
                 fds.append(memory_file(request.stdin))
             outputs = running.open_pipes()
             fds += outputs
-            running.oom_kills_before = self._groups.count_oom_kills() if self._groups else 0
+            running.oom_kills_before = _count_oom_kills(begun)
             self._execs[running.id] = running
-            await self._link.send(message, [*fds, outputs[0]] if request.merge_stderr else fds)
+            await begun.link.send(message, [*fds, outputs[0]] if request.merge_stderr else fds)
             running.is_started = True
         except OSError as error:
             msg = f"no pipes for a command: {error}; raise the limit of open files (ulimit -n)"
@@ -149,36 +175,27 @@ class SupervisedSandbox:
                 os.close(fd)
 
     async def _kill(self, running: SupervisedExec) -> None:
-        if not running.is_started:
+        if not running.is_started or self.begun is None:
             return
+        link = self.begun.link
         event = self._kills.get(running.id)
         if event is None:
             event = self._kills[running.id] = anyio.Event()
             try:
-                await self._link.send({"op": "kill", "id": running.id})
+                await link.send({"op": "kill", "id": running.id})
             except BaseException:
                 self._kills.pop(running.id, None)
                 event.set()
                 raise
         await event.wait()
-        self._raise_if_lost()
+        _raise_if_lost(self.kind, link)
 
-    def _raise_if_lost(self) -> None:
-        if self._link.is_lost:
-            raise SandboxLost(self._loss())
-
-    def _loss(self) -> str:
-        return (
-            f"the {self.kind} sandbox's supervisor is gone; what it said last: "
-            f"{self._link.last_words() or 'nothing'}. Run the task again"
-        )
-
-    async def _listen(self) -> None:
+    async def _listen(self, link: SupervisorLink) -> None:
         """Take the supervisor's messages until it is gone, then tell everybody who waits."""
         with self.listening:
-            async for reply in self._link.replies():
+            async for reply in link.replies():
                 self._take(reply)
-        loss = self._loss()
+        loss = _loss(self.kind, link)
         for running in list(self._execs.values()):
             running.lose(loss)
         self._execs.clear()
@@ -204,7 +221,7 @@ class SupervisedSandbox:
         number = -code if code < 0 else None
         exit_code = 128 - code if code < 0 else code
         is_killed = exit_code == 128 + signal.SIGKILL
-        out_of_memory = bool(is_killed and self._groups and self._groups.count_oom_kills() > running.oom_kills_before)
+        out_of_memory = bool(is_killed and self.begun and _count_oom_kills(self.begun) > running.oom_kills_before)
         return ExecExit(exit_code, number, running.stop_reason, out_of_memory)
 
     async def stop_all(self, reason: str) -> None:
@@ -215,52 +232,50 @@ class SupervisedSandbox:
         await self.end_processes()
 
 
-@asynccontextmanager
-async def open_supervised(
-    surroundings: Surroundings,
-    start: Callable[[], Awaitable[SupervisorLink]],
-    found: Enforcement,
-    watch: DiskWatch,
-) -> AsyncIterator[SupervisedSandbox]:
-    """A sandbox around the supervisor that `await start()` gives; on exit all its processes are dead."""
-    failure: BaseException | None = None
-    groups = found.groups
+async def begin_supervised(start: Callable[[], Awaitable[SupervisorLink]], found: Enforcement) -> Begun:
+    """The supervisor that `await start()` gives, in its groups and on its processors. Failing, it leaves nothing."""
     try:
         link = await start()
         try:
-            if groups is not None:
-                groups.add(link.pid)
+            if found.groups is not None:
+                found.groups.add(link.pid)
             if found.cpus:
                 os.sched_setaffinity(link.pid, found.cpus)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await link.aclose()
             raise
-        async with anyio.create_task_group() as tasks:
-            sandbox = SupervisedSandbox(surroundings, link, groups, tasks)
-            tasks.start_soon(sandbox._listen)  # noqa: SLF001 - one module, one owner
-            try:
-                tasks.start_soon(watch.run, sandbox)
-                yield sandbox
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below, outside of the group that would wrap it
-                failure = error
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await _close(sandbox, tasks)
-                    if not await link.aclose():
-                        log.error("sandbox.close_timed_out", sandbox=surroundings.kind)
-    finally:
-        if groups is not None:
+    except BaseException:
+        if found.groups is not None:
             with anyio.CancelScope(shield=True):
-                await groups.remove()
+                await found.groups.remove()
+        raise
+    return Begun(link, found)
+
+
+@asynccontextmanager
+async def open_supervised(
+    surroundings: Surroundings, begin: Callable[[], Awaitable[Begun]], watch: DiskWatch
+) -> AsyncIterator[SupervisedSandbox]:
+    """A sandbox around the supervisor that `await begin()` gives; on exit all its processes are dead."""
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        sandbox = SupervisedSandbox(surroundings, begin, watch, tasks)
+        try:
+            yield sandbox
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, outside of the group that would wrap it
+            failure = error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _close(sandbox, tasks)
     if failure is not None:
         raise failure
 
 
 async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:
-    """End every process while the supervisor is still heard, then the background work."""
+    """End every process while the supervisor is still heard, then the background work, then the supervisor."""
     with anyio.move_on_after(KILL_GRACE_S):
         try:
             await sandbox.end_processes()
@@ -269,6 +284,30 @@ async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:
             log.warning("sandbox.lost_before_close", sandbox=sandbox.kind)
     sandbox.listening.cancel()
     tasks.cancel_scope.cancel()
+    if sandbox.begun is None:
+        return
+    try:
+        if not await sandbox.begun.link.aclose():
+            log.error("sandbox.close_timed_out", sandbox=sandbox.kind)
+    finally:
+        if (groups := sandbox.begun.found.groups) is not None:
+            await groups.remove()
+
+
+def _raise_if_lost(kind: str, link: SupervisorLink) -> None:
+    if link.is_lost:
+        raise SandboxLost(_loss(kind, link))
+
+
+def _loss(kind: str, link: SupervisorLink) -> str:
+    return (
+        f"the {kind} sandbox's supervisor is gone; what it said last: {link.last_words() or 'nothing'}. "
+        f"Run the task again"
+    )
+
+
+def _count_oom_kills(begun: Begun) -> int:
+    return begun.found.groups.count_oom_kills() if begun.found.groups else 0
 
 
 async def _discard(fd: int) -> None:
