@@ -111,9 +111,9 @@ class Engine:
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
         from fbench.engine.run import ALONE, Shared, run_task  # noqa: PLC0415
-        from fbench.engine.threads import run_to_its_end  # noqa: PLC0415
+        from fbench.engine.threads import run_to_its_end, younger_than_all  # noqa: PLC0415
 
-        with self._own_parts():
+        with self._own_parts(), younger_than_all():
             plan = await make_plan(options, os.environ if self._environ is None else self._environ)
             if purse is not None:
                 require_price(plan, "the suite's cap on dollars")
@@ -121,7 +121,7 @@ class Engine:
             # A replay asks no server and spends nothing.
             shared = Shared(self._limiter, purse) if recording is None else ALONE
             async with open_traffic(plan, recording) as traffic:
-                with await run_to_its_end(lambda: RunRecord(plan, watch)) as record:
+                with await run_to_its_end(lambda: RunRecord(plan, watch), kind="record") as record:
                     return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
 
     def stream(

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from fbench.engine.errors import UsageError
 from fbench.engine.options import RunOptions, resolve_manifest
 from fbench.engine.own_parts import own_model_is_free
@@ -15,6 +13,7 @@ from fbench.engine.owner import owner_identity
 from fbench.engine.registry import BUILT_IN, load, load_part
 from fbench.engine.sandbox_kinds import SANDBOX_CHOICES
 from fbench.engine.seams import SandboxSpec, SiteSpec, Tool
+from fbench.engine.threads import in_thread
 
 if TYPE_CHECKING:
     from fbench.engine.judge_plans import JudgePlan
@@ -77,7 +76,8 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
     if model_name.full.startswith(FAKE_JUDGE):
         msg = f"{model_name.full} only judges: give it with --judge-model, and another model to do the work"
         raise UsageError(msg)
-    task = await anyio.to_thread.run_sync(load_task, find_task(str(options.task)))
+    folder = find_task(str(options.task))
+    task = await in_thread(partial(load_task, folder), kind=folder.absolute())
     manifest = resolve_manifest(task.manifest, options)
     if unsupported := load_part("unsupported_checks")(manifest):
         msg = f"task {manifest.id!r}: this version of fbench cannot judge {', '.join(unsupported)}; take the checks out"

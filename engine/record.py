@@ -1,13 +1,13 @@
 """What a run writes while it happens, and the result it ends with."""
 
+import errno
+import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Self
-
-import anyio.to_thread
 
 from fbench.engine.events import (
     BudgetBreached,
@@ -22,13 +22,13 @@ from fbench.engine.events import (
 )
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import owner_identity
-from fbench.engine.records.folder import RunFolder, write_atomically
+from fbench.engine.records.folder import RunFolder
 from fbench.engine.records.ledger import Ledger
 from fbench.engine.records.reading import StartedRun
 from fbench.engine.records.redaction import redactor
 from fbench.engine.records.transcript import Transcript, utc_now
 from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
-from fbench.engine.threads import run_to_its_end
+from fbench.engine.threads import in_thread, run_to_its_end
 from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
@@ -86,12 +86,12 @@ class RunRecord:
     async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, manifest = self.plan, self.plan.manifest
-        await anyio.to_thread.run_sync(write_atomically, self.folder.snapshot, dump_manifest(manifest))
+        await in_thread(partial(self.folder.write_snapshot, dump_manifest(manifest)), kind="snapshot")
         self.transcript.write("run_started", **asdict(self.started_run()))
         if plan.price is not None:
             self.rates_used(plan.price)
         self._reserve = tempfile.TemporaryFile(dir=self.folder.path, buffering=0)  # noqa: SIM115 - held until the end
-        self._reserve.write(bytes(RESERVED_BYTES))
+        _reserve_space(self._reserve, RESERVED_BYTES)
         budget = manifest.budget
         limits: dict[str, float | int | None] = {
             "turns": manifest.agent.max_turns,
@@ -240,3 +240,13 @@ class RunRecord:
                 "task_validated": plan.unvalidated is None,
             }
         )
+
+
+def _reserve_space(file: IO[bytes], size: int) -> None:
+    """Let the file take so many bytes of the disk. Raises OSError where there are none."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
+            raise
+        file.write(bytes(size))

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from fbench.engine.budgets import Budget, BudgetLimits
@@ -14,11 +14,12 @@ from fbench.engine.events import RunStarted
 from fbench.engine.options import DEFAULT_MODEL_WAIT_S, DEFAULT_RUNS_DIR, Lifted, RunOptions, SandboxName
 from fbench.engine.plan import RunPlan, make_plan
 from fbench.engine.record import RunRecord
-from fbench.engine.records.folder import RunFolder, make_run_id, write_atomically
+from fbench.engine.records.folder import RunFolder, make_run_id
 from fbench.engine.records.ledger import worse_status
 from fbench.engine.records.reading import find_run, read_result, read_started, read_transcript
 from fbench.engine.records.transcript import utc_now
 from fbench.engine.run import Shared, failure_as_data, open_run
+from fbench.engine.threads import in_thread
 from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
@@ -145,7 +146,7 @@ class RejudgeRecord(RunRecord):
     async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, before = self.plan, self._rejudge.before
-        await anyio.to_thread.run_sync(write_atomically, self.folder.snapshot, dump_manifest(plan.manifest))
+        await in_thread(partial(self.folder.write_snapshot, dump_manifest(plan.manifest)), kind="snapshot")
         self.transcript.write("rejudge_started", run_id=before.run_id, task_hash=plan.task.task_hash)
         self.watch(RunStarted(before.run_id, before.task_id, before.model, plan.sandbox, self.folder.path, {}))
         for message in plan.warnings:

@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from fbench.engine.budgets import Budget
 from fbench.engine.confine import ConfinedFolder
@@ -26,6 +25,7 @@ from fbench.engine.registry import load, load_part
 from fbench.engine.scratch import open_scratch
 from fbench.engine.seams import JudgeRequest, Materials
 from fbench.engine.session import Parts, Session
+from fbench.engine.threads import in_thread
 
 if TYPE_CHECKING:
     from fbench.engine.budgets import PricesCalls
@@ -44,8 +44,6 @@ VERDICT_CACHE = "judge_cache.sqlite"
 """In the runs folder: what judges said, for all runs and processes that use it."""
 MOST_DIFF_BYTES = 64 * 1024**2
 """Of workspace.diff; what is left out is said at its end. The whole work is in workspace_final."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +127,15 @@ class Run:
 
     async def work(self) -> None:
         """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
-        await _in_thread(copy_tree, self.plan.task.folder / "workspace", self.spec.workspace)
+        start = self.plan.task.folder / "workspace"
+        await in_thread(partial(copy_tree, start, self.spec.workspace), kind=("start", self.plan.task.task_hash))
         try:
             async with self.open_sandbox(self.spec) as sandbox:
                 self.record.outcome.isolated = sandbox.capabilities.isolated
                 await prepare_sandbox(sandbox, self.plan.manifest.environment)
-                await _in_thread(copy_tree, self.spec.workspace, self.baseline)
+                await in_thread(
+                    partial(copy_tree, self.spec.workspace, self.baseline), kind=("baseline", self.plan.task.task_hash)
+                )
                 self.record.enter("acting")
                 with self.traffic.agent(self.record) as model:
                     await self._act(sandbox, model)
@@ -246,12 +247,14 @@ class Run:
         """Copy the workspace into the run folder, and say what changed in it."""
         self.record.enter("keeping")
         folder = self.record.folder
-        report = await _in_thread(copy_tree, self.spec.workspace, folder.workspace_final)
+        report = await in_thread(partial(copy_tree, self.spec.workspace, folder.workspace_final))
         if report.left_out:
             entries = [{"path": entry.path, "why": entry.why} for entry in report.left_out]
             self.record.transcript.write("left_out", entries=entries)
         if self.baseline.exists():
-            diff = await _in_thread(_bounded_diff, self.baseline, folder.workspace_final)
+            diff = await in_thread(
+                partial(diff_trees, self.baseline, folder.workspace_final, max_bytes=MOST_DIFF_BYTES)
+            )
             folder.workspace_diff.write_bytes(diff)
 
     async def _keep_what_is_there(self) -> None:
@@ -260,16 +263,6 @@ class Run:
             await self._keep()
         except OSError as error:
             log.warning("workspace.not_kept", run_id=self.record.folder.run_id, error=str(error))
-
-
-async def _in_thread(function: Callable[[Path, Path], T], before: Path, after: Path) -> T:
-    """Blocking work on two folders, off the loop. A thread cannot be stopped: a cancelled caller waits for its end,
-    or it would go on writing into folders that are being removed."""
-    return await anyio.to_thread.run_sync(function, before, after)
-
-
-def _bounded_diff(before: Path, after: Path) -> bytes:
-    return diff_trees(before, after, max_bytes=MOST_DIFF_BYTES)
 
 
 def _fail(record: RunRecord, error: BaseException) -> None:

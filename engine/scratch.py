@@ -4,16 +4,16 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
 from fbench.engine.owner import Owner, owner_identity
 from fbench.engine.records.copying import LeftOut, remove_tree
-from fbench.engine.threads import run_to_its_end
+from fbench.engine.threads import in_thread, run_to_its_end
 
 OWNER_FILE = "owner"
 UNMARKED = ".owner-"
@@ -35,12 +35,12 @@ async def open_scratch(run_id: str) -> AsyncIterator[Path]:
     Raises:
         UsageError: the temporary folder cannot be used safely.
     """
-    folder = await run_to_its_end(lambda: make_scratch_folder(run_id))
+    folder = await run_to_its_end(lambda: make_scratch_folder(run_id), kind="scratch")
     try:
         yield folder
     finally:
         with anyio.move_on_after(REMOVE_GRACE_S, shield=True) as grace:
-            stuck = await anyio.to_thread.run_sync(_remove, folder, abandon_on_cancel=True)
+            stuck = await in_thread(partial(_remove, folder), abandon_on_cancel=True)
             if stuck:
                 log.warning("scratch.not_removed", folder=str(folder), why=stuck[0].why)
         if grace.cancelled_caught:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import anyio.to_thread
 
+from fbench.engine import threads
 from fbench.engine.errors import FbenchError, JudgingFailed, RunError, ToolRefused
 from fbench.engine.execs import ExecResult, run_exec
 from fbench.engine.seams import CheckContext, CheckOutcome, ExecRequest
@@ -134,4 +134,4 @@ def _read_bounded(path: Path) -> bytes:
 
 async def in_thread(function: Callable[[], _T]) -> _T:
     """Run blocking work beside the loop; a check has one such thread at a time, whatever else the process does."""
-    return await anyio.to_thread.run_sync(function, limiter=anyio.CapacityLimiter(1))
+    return await threads.in_thread(function, limiter=anyio.CapacityLimiter(1))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -124,7 +125,7 @@ def load_prices(user_file: Path | None = None) -> PriceTable:
     Raises:
         PricingError: the user's file cannot be used; every problem in it is named with its line.
     """
-    built_in = _Entries(built_in_text())
+    built_in = _built_in()
     if user_file is None:
         return PriceTable(built_in)
     user = _priced(read_document(read_yaml(user_file), str(user_file)), str(user_file))
@@ -134,6 +135,12 @@ def load_prices(user_file: Path | None = None) -> PriceTable:
 def built_in_text() -> str:
     """The shipped file."""
     return files("fbench.pricing").joinpath(BUILT_IN).read_text(encoding="utf-8")
+
+
+@cache
+def _built_in() -> "_Entries":
+    """The shipped prices, read once a process."""
+    return _Entries(built_in_text())
 
 
 class _Entries(Mapping[str, PricedModel]):

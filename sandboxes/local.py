@@ -50,15 +50,14 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     """
     require_linux("local")
     check_folders(spec)
-    make_scratch(spec.scratch)
-    workspace = real(spec.workspace)
+    workspace, scratch = real(spec.workspace), real(spec.scratch)
     shims = spec.scratch / "state" / "bin"
     mark = uuid4().hex
     env = base_environment(
         spec,
         path=[absolute(shims)] if write_shims(shims) else [],
-        home=real(spec.scratch / "home"),
-        tmp=real(spec.scratch / "tmp"),
+        home=f"{scratch}/home",
+        tmp=f"{scratch}/tmp",  # noqa: S108 - its own
         workspace=workspace,
         mounts={mount.name: real(mount.source) for mount in spec.mounts},
     )
@@ -76,6 +75,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     )
 
     async def begin() -> Begun:
+        make_scratch(spec.scratch)
         # The mark is an argument nobody reads: a supervisor's environment cannot be looked into, its command line can.
         argv = [*supervisor_argv(str(SUPERVISOR_FILE)), mark]
         start = partial(SupervisorLink.start, argv, what="the local sandbox")

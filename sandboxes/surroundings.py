@@ -4,6 +4,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from fbench.engine.errors import SandboxFailed
@@ -37,6 +38,7 @@ def check_folders(spec: SandboxSpec) -> None:
             raise SandboxFailed(msg)
 
 
+@cache
 def scripts_folder() -> Path:
     """The folder with the programs of the environment fbench itself runs in."""
     beside = Path(sys.executable).parent

@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint: opened with a key and headers, asked by POST, bounded in time and size, never retried.
 
-The SDK builds requests and holds connections. It does not read answers: servers send what its models do not foresee.
+The SDK builds requests, aiohttp carries them. Neither reads answers: servers send what the SDK's models do not foresee.
+Of the ways a request can take through both this costs least: see docs/benchmarks.md.
 """
 
 import os
@@ -69,10 +70,12 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
             raise UsageError(msg)
 
     import httpx2  # noqa: PLC0415 - heavy: openai takes 0.75 s of CPU
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit  # noqa: PLC0415 - heavy
+    from openai import AsyncOpenAI, DefaultAioHttpClient, Omit  # noqa: PLC0415 - heavy
 
-    timeout = httpx2.Timeout(spec.attempt_timeout_s, connect=_connect_timeout(spec.attempt_timeout_s))
-    http_client = DefaultAsyncHttpxClient(
+    connect_s = _connect_timeout(spec.attempt_timeout_s)
+    # aiohttp's `connect`, which the SDK's transport takes from `pool`, is all until a connection is there, TLS too.
+    timeout = httpx2.Timeout(spec.attempt_timeout_s, connect=connect_s, pool=connect_s)
+    http_client = DefaultAioHttpClient(
         timeout=timeout,
         follow_redirects=False,
         event_hooks={"response": [_refuse_no_success]},
@@ -115,24 +118,26 @@ class Endpoint:
 
     async def post(self, path: "WirePath", body: dict[str, Any]) -> Answer:
         """What the server answers, whatever its status. Raises AttemptFailed when there is no whole answer."""
+        import aiohttp  # noqa: PLC0415 - heavy
         import httpx2  # noqa: PLC0415 - heavy
-        from openai import APIConnectionError, APITimeoutError, OpenAIError  # noqa: PLC0415 - heavy
+        from openai import APIConnectionError, OpenAIError  # noqa: PLC0415 - heavy
 
         try:
             with anyio.fail_after(self._attempt_timeout_s):
                 return await self._exchange(path, body)
         except _NoSuccess as refused:
             return refused.answer
-        except (TimeoutError, APITimeoutError, httpx2.TimeoutException) as error:
-            words = f"no whole answer within {self._attempt_timeout_s:g} s"
-            if _find_cause(error, httpx2.ConnectTimeout):
-                words = f"no connection within {_connect_timeout(self._attempt_timeout_s):g} s"
-        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
+            # What the transport makes of aiohttp's errors is not used: a connection that broke is a timeout to it.
             words = f"the connection failed ({_cause(error)})"
+            if _find_cause(error, aiohttp.ConnectionTimeoutError):
+                words = f"no connection within {_connect_timeout(self._attempt_timeout_s):g} s"
+            elif _find_cause(error, TimeoutError) and not _find_cause(error, aiohttp.ClientOSError):
+                words = f"no whole answer within {self._attempt_timeout_s:g} s"
             if _find_cause(error, ssl.SSLCertVerificationError):
                 words = f"the server's certificate is not trusted by this machine ({_cause(error)})"
                 raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
-            if _find_cause(error, httpx2.UnsupportedProtocol, httpx2.InvalidURL):
+            if _find_cause(error, httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.InvalidURL):
                 raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
         except OpenAIError as error:
             words = f"the SDK could not send the request ({_cause(error)})"
@@ -140,24 +145,29 @@ class Endpoint:
         raise AttemptFailed(excerpt(words, self.redact), retryable=True)
 
     async def _exchange(self, path: "WirePath", body: dict[str, Any]) -> Answer:
-        """Send and read, bounded. The body goes as `extra_body`, which the SDK sends as it stands; its typed
-        parameters would be walked key by key, the whole conversation on every turn."""
-        sending: Any
-        if path == "responses":
-            sending = self._client.responses.with_streaming_response.create(
-                extra_headers=self._headers, extra_body=body
-            )
-        else:
-            create = self._client.chat.completions.with_streaming_response.create
-            sending = create(model=body["model"], messages=(), extra_headers=self._headers, extra_body=body)
-        async with sending as response:
+        """Send and read, bounded. By the SDK's way for endpoints it does not know, which sends the body as it
+        stands; typed parameters would be walked key by key, the whole conversation on every turn."""
+        import httpx2  # noqa: PLC0415 - heavy
+        from openai import AsyncStream  # noqa: PLC0415 - heavy
+
+        response: Any = await self._client.post(
+            f"/{path}",
+            cast_to=httpx2.Response,
+            body=body,
+            options={"headers": self._headers},
+            stream=True,
+            stream_cls=AsyncStream[object],
+        )
+        try:
             data = bytearray()
-            async for chunk in response.iter_bytes():
+            async for chunk in response.aiter_bytes():
                 data += chunk
                 if len(data) > MOST_BODY_BYTES:
                     message = f"HTTP {response.status_code} with a body over {MOST_BODY_BYTES} bytes, not read further"
                     raise AttemptFailed(message, retryable=True, http_status=response.status_code)
             return Answer(response.status_code, _lower(response.headers), bytes(data))
+        finally:
+            await response.aclose()
 
 
 def tls_context() -> ssl.SSLContext:

@@ -16,8 +16,10 @@ import anyio
 
 REFUSALS = frozenset({429, 503, 529})
 """Statuses that say "too much at once": too many requests, unavailable, and Anthropic's "overloaded"."""
-START_CONCURRENCY = 32.0
-"""Calls in flight before anything is known of the server; doubled each round until the first refusal."""
+START_CONCURRENCY = 256.0
+"""Calls in flight before anything is known of the server; doubled each round until the first refusal. As many as people
+run at once: who asks for 200 runs means it, a server that minds says so at the first round, and with a lower start all
+that do not mind would be waited for round by round."""
 MOST_CONCURRENCY = 1000
 """The SDK's own pool has as many connections."""
 LONGEST_PAUSE_S = 60.0

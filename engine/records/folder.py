@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,10 +77,17 @@ class RunFolder:
         msg = f"no free run id under {runs_dir} after {_TRIES} tries; try again, or use another --runs-dir"
         raise UsageError(msg)
 
+    def write_snapshot(self, manifest: str) -> None:
+        """Write the manifest as YAML. It is on the disk once the result is: until then a crash of the machine may take
+        it, with a run that has to be made again anyway."""
+        self.snapshot.write_text(manifest, encoding="utf-8", errors="backslashreplace")
+
     def write_result(self, result: RunResult) -> None:
-        """Write result.json: whole or not at all, and on the disk when this returns, with the lines it sums up and the
-        folder's own name. Blocking.
+        """Write result.json: whole or not at all, and on the disk when this returns, with the snapshot, the lines it
+        sums up and the folder's own name. Blocking.
         """
+        with suppress(FileNotFoundError):  # a run may end before it has one
+            _sync_file(self.snapshot)
         for path in (self.transcript, self.ledger):
             _sync_file(path)
         write_atomically(self.result, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")

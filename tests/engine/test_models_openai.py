@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from fbench.engine.errors import UsageError
@@ -434,6 +435,7 @@ async def test_a_cancelled_attempt_leaves_no_connection(loopback: "LoopbackServe
         with anyio.move_on_after(0.3) as scope:
             await model.complete(HELLO)
         assert scope.cancelled_caught
+        await anyio.lowlevel.checkpoint()  # the loop's next turn closes it
         assert loopback.wait_for(lambda: loopback.open_connections == 0)
         assert (await model.complete(HELLO)).content == "Hello."
     assert loopback.wait_for(lambda: loopback.open_connections == 0)
