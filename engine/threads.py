@@ -119,7 +119,7 @@ async def in_thread(
         return await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
     finally:
         timer.cancel()
-        leave()
+        loop.call_soon(leave)  # when whoever waited for this job has asked for its next
 
 
 def _timed(function: Callable[[], T], kind: Hashable) -> T:

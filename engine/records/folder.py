@@ -63,14 +63,16 @@ class RunFolder:
             UsageError: the folder cannot be made there.
         """
         try:
-            runs_dir.mkdir(parents=True, exist_ok=True)
             for _ in range(_TRIES):
                 path = runs_dir / make_run_id(task_id, model)
                 try:
                     path.mkdir()
+                except FileNotFoundError:
+                    runs_dir.mkdir(parents=True, exist_ok=True)
                 except FileExistsError:
                     continue
-                return cls(path)
+                else:
+                    return cls(path)
         except OSError as error:
             msg = f"cannot make a run folder in {runs_dir}: {error.strerror or error}; name another with --runs-dir"
             raise UsageError(msg) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from fbench.engine.errors import ModelRejected, ModelUnavailable
@@ -271,6 +272,7 @@ async def test_a_cancelled_call_has_a_line_and_the_cancellation_goes_on(
         assert line.error == "cancelled"
         assert line.latency_s >= 0.2
         assert (line.tokens.output, line.cost_usd) == (0, Decimal(0))
+        await anyio.lowlevel.checkpoint()  # the loop's next turn closes it
         assert loopback.wait_for(lambda: loopback.open_connections == 0)
 
 

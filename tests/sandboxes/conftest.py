@@ -153,7 +153,7 @@ async def _open_docker(spec: SandboxSpec, *, has_supervisor: bool) -> AsyncItera
             host, spec, image=IMAGE, owner=owner_identity(), has_supervisor=has_supervisor
         ) as sandbox,
     ):
-        assert hasattr(sandbox, "_link") == has_supervisor
+        assert hasattr(sandbox, "begun") == has_supervisor
         yield sandbox
 
 

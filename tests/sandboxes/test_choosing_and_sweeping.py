@@ -4,18 +4,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from fbench.engine.errors import UsageError
+from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.owner import Owner
 from fbench.engine.scratch import make_scratch_folder, scratch_root
-from fbench.engine.seams import Limits
+from fbench.engine.seams import Limits, SandboxSpec
 from fbench.sandboxes import cgroups, choose, limits, surroundings, watching
 from fbench.sandboxes.choose import SandboxChoice, choose_sandbox
+from fbench.sandboxes.link import SUPERVISOR_FILE
 from fbench.sandboxes.sweep import sweep_scratch
 from fbench.tasks.manifest import Environment
 
@@ -338,3 +341,67 @@ async def test_groups_of_dead_owners_are_swept() -> None:
         assert all(folder.is_dir() for folder in mine.folders.values())
         await mine.remove()
         assert not any(folder.exists() for folder in mine.folders.values())
+
+
+async def test_a_local_sandbox_has_a_supervisor_with_its_first_command_and_not_before(
+    open_local: Any, run: Any, alive: Callable[[str], list[int]], spec: SandboxSpec
+) -> None:
+    asked = Limits(cpus=1.0, memory_bytes=1 << 30, pids=64, disk_bytes=1 << 30)
+    async with open_local(limits=asked) as sandbox:
+        foreseen = dict(sandbox.capabilities.limits)
+        await sandbox.end_processes()
+        assert sandbox.begun is None
+        assert not (spec.scratch / "home").exists()
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(run, sandbox, "true")
+        assert own_supervisors(alive) == [(await sandbox.begin()).link.pid]
+        assert dict(sandbox.capabilities.limits) == foreseen
+    assert own_supervisors(alive) == []
+
+
+async def test_a_local_sandbox_without_a_command_leaves_nothing(
+    open_local: Any, alive: Callable[[str], list[int]]
+) -> None:
+    async with open_local() as sandbox:
+        assert sandbox.capabilities.has_bash
+        assert own_supervisors(alive) == []
+    assert sandbox.is_cleared
+
+
+async def test_a_supervisor_that_cannot_start_is_told_and_tried_again(
+    open_local: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_local() as sandbox:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nonexistent/python")
+            with pytest.raises(SandboxFailed, match="local sandbox could not be started"):
+                await run(sandbox, "true")
+        assert not cgroups_of_this_process()
+        assert (await run(sandbox, "echo up")).output == b"up\n"
+
+
+async def test_a_machine_without_bash_is_told_before_a_command_needs_it(
+    open_local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(surroundings, "SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr(surroundings, "scripts_folder", lambda: tmp_path)
+    with pytest.raises(SandboxFailed, match="no bash"):
+        async with open_local():
+            pass
+
+
+def own_supervisors(alive: Callable[[str], list[int]]) -> list[int]:
+    """Those whose parent is this process; other tests run beside this one."""
+    found = []
+    for pid in alive(str(SUPERVISOR_FILE)):
+        with suppress(FileNotFoundError):  # it was another's, and has ended
+            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(pid)
+    return found
+
+
+def cgroups_of_this_process() -> list[Path]:
+    """The groups that this process has made and not removed."""
+    mine = f"{cgroups.PREFIX}{Owner.this_process().as_file_name()}-*"
+    return [folder for where in cgroups.find_hierarchies() for folder in where.parent.glob(mine)]

@@ -398,7 +398,7 @@ async def test_a_lost_supervisor_is_an_error_and_no_hang(
         async with supervised_opener() as sandbox:
             await run(sandbox, f"sleep {tag} &")
             async with sandbox.exec(ExecRequest(("sleep", tag))) as running:
-                os.kill(sandbox._link.pid, signal.SIGKILL)
+                os.kill(sandbox.begun.link.pid, signal.SIGKILL)
                 with pytest.raises(SandboxLost, match="supervisor is gone"):
                     await running.wait()
             with pytest.raises(SandboxLost):
@@ -563,7 +563,7 @@ async def test_one_file_over_the_disk_limit_is_cut(opener: Any, run: Any, spec: 
 
 async def test_control_groups_are_gone_after_close(supervised_opener: Any) -> None:
     async with supervised_opener(limits=Limits(memory_bytes=1 << 30, pids=100, cpus=1.0)) as sandbox:
-        groups = sandbox._groups
+        groups = (await sandbox.begin()).found.groups
         folders = set(groups.folders.values()) if groups else set()
         assert all(folder.is_dir() for folder in folders)
     assert not any(folder.exists() for folder in folders)
