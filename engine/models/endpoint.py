@@ -9,11 +9,13 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
+from anyio.lowlevel import RunVar
 
 from fbench.engine.errors import UsageError
 from fbench.engine.logs import get_logger
@@ -34,6 +36,8 @@ PLACEHOLDER_KEY = "none"
 """Sent where no key is set: local servers ignore it, and the SDK wants one."""
 CONNECT_TIMEOUT_S = 30.0
 CLOSE_GRACE_S = 5.0
+NO_LIMIT = 0
+"""Of connections, as aiohttp writes it: how many calls are made at once is decided elsewhere."""
 MOST_BODY_BYTES = 64 * 1024**2
 MOST_REFUSAL_BYTES = 64 * 1024
 """Of an answer that is no success only this much is read: its words are at the beginning."""
@@ -57,7 +61,7 @@ class _NoSuccess(Exception):
 
 @asynccontextmanager
 async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
-    """The endpoint of a model; its connections are closed on leaving.
+    """The endpoint of a model. Who opens the same one meanwhile shares its connections, which the last to leave closes.
 
     Raises:
         UsageError: no key for OpenAI itself, a key or header value that cannot be sent, or a base URL that is none.
@@ -69,14 +73,54 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
             msg = f"the value of the header {name} holds characters that no HTTP header can carry: copy it again"
             raise UsageError(msg)
 
-    import httpx2  # noqa: PLC0415 - heavy: openai takes 0.75 s of CPU
-    from openai import AsyncOpenAI, DefaultAioHttpClient, Omit  # noqa: PLC0415 - heavy
+    from openai import Omit  # noqa: PLC0415 - heavy: openai takes 0.75 s of CPU
 
-    connect_s = _connect_timeout(spec.attempt_timeout_s)
+    # The SDK's own header stays out where there is no key, and beside one of the provider's, however that is spelt.
+    sends_key = api_key and "authorization" not in map(str.lower, spec.headers)
+    headers: dict[str, str | Omit] = {**({} if sends_key else {"Authorization": Omit()}), **spec.headers}
+    try:
+        clients = _clients.get()
+    except LookupError:
+        clients = {}
+        _clients.set(clients)
+    key = (base_url, api_key, spec.attempt_timeout_s, tls_context())
+    shared = clients.get(key)
+    if shared is None:
+        shared = clients[key] = _SharedClient(_make_client(base_url, api_key, spec.attempt_timeout_s))
+    shared.users += 1
+    try:
+        yield Endpoint(spec, shared.client, headers, redactor([spec.api_key, *spec.secrets]))
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            del clients[key]
+            with anyio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
+                await shared.client.close()
+            if grace.cancelled_caught:
+                log.error("model.close_timed_out", model=spec.full_name, grace_s=CLOSE_GRACE_S)
+
+
+@dataclass(slots=True)
+class _SharedClient:
+    """A client, and how many endpoints use it."""
+
+    client: "AsyncOpenAI"
+    users: int = 0
+
+
+_clients: RunVar[dict[tuple[str, str | None, float, ssl.SSLContext], _SharedClient]] = RunVar("fbench_clients")
+
+
+def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -> "AsyncOpenAI":
+    import httpx2  # noqa: PLC0415 - heavy
+    from openai import AsyncOpenAI, DefaultAioHttpClient  # noqa: PLC0415 - heavy
+
+    connect_s = _connect_timeout(attempt_timeout_s)
     # aiohttp's `connect`, which the SDK's transport takes from `pool`, is all until a connection is there, TLS too.
-    timeout = httpx2.Timeout(spec.attempt_timeout_s, connect=connect_s, pool=connect_s)
+    timeout = httpx2.Timeout(attempt_timeout_s, connect=connect_s, pool=connect_s)
     http_client = DefaultAioHttpClient(
         timeout=timeout,
+        limits=httpx2.Limits(max_connections=NO_LIMIT),
         follow_redirects=False,
         event_hooks={"response": [_refuse_no_success]},
         mounts=dict.fromkeys(_NEVER_PROXIED),
@@ -93,16 +137,7 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
     # The SDK fills these from variables of its own; what a run sends must not depend on them.
     client.organization = client.project = None
     client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
-    # The SDK's own header stays out where there is no key, and beside one of the provider's, however that is spelt.
-    sends_key = api_key and "authorization" not in map(str.lower, spec.headers)
-    headers: dict[str, str | Omit] = {**({} if sends_key else {"Authorization": Omit()}), **spec.headers}
-    try:
-        yield Endpoint(spec, client, headers, redactor([spec.api_key, *spec.secrets]))
-    finally:
-        with anyio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
-            await client.close()
-        if grace.cancelled_caught:
-            log.error("model.close_timed_out", model=spec.full_name, grace_s=CLOSE_GRACE_S)
+    return client
 
 
 class Endpoint:

@@ -21,7 +21,7 @@ START_CONCURRENCY = 256.0
 run at once: who asks for 200 runs means it, a server that minds says so at the first round, and with a lower start all
 that do not mind would be waited for round by round."""
 MOST_CONCURRENCY = 1000
-"""The SDK's own pool has as many connections."""
+"""Calls in flight at most: no server is known that answers more of one client at once."""
 LONGEST_PAUSE_S = 60.0
 """Of the whole endpoint for one Retry-After; the call that was told waits as long as it was told."""
 MINUTE_S = 60.5
