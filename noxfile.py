@@ -30,6 +30,8 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "bench-harbor": (".ci/bench-harbor.in",),
 }
 OLDEST_PYTHON = "3.11"
+COMPILED = {"UV_COMPILE_BYTECODE": "1"}
+"""uv compiles nothing by itself: where PYTHONDONTWRITEBYTECODE is set, every process would compile all it imports."""
 PEERS = {"bench-inspect": OLDEST_PYTHON, "bench-harbor": "3.12"}
 """Their requirement files, and the Python each is installed for: Harbor wants a newer one than fbench."""
 
@@ -101,6 +103,9 @@ def bench(session: nox.Session) -> None:
     """
     _install(session, "tests")
     session.env["FBENCH_REQUIRE_DOCKER"] = "1"
+    # The peers' own modules are compiled when they are installed; ours stand here.
+    own = [source for source in PYTHON_SOURCES if source not in {"noxfile.py", "tests"}]
+    session.run("python", "-m", "compileall", "-q", *own, env={"PYTHONDONTWRITEBYTECODE": None})
     paths = session.posargs or sorted(map(str, Path("tests/benchmarks").glob("bench_*.py")))
     if any("bench_peers" in path for path in paths):
         session.env["FBENCH_BENCH_INSPECT"] = _install_peer(session, "bench-inspect")
@@ -133,7 +138,7 @@ def lock(session: nox.Session) -> None:
 
 def _install(session: nox.Session, lock_name: str, *, project: bool = True) -> None:
     """Install what is pinned, then fbench with nothing more; it is built by the pinned setuptools."""
-    session.install("--require-hashes", "-r", f".ci/requirements-{lock_name}.txt")
+    session.install("--require-hashes", "-r", f".ci/requirements-{lock_name}.txt", env=COMPILED)
     if project:
         session.install("--no-deps", "--no-build-isolation", "--editable", ".")
 
@@ -149,7 +154,8 @@ def _install_peer(session: nox.Session, lock_name: str) -> str:
     folder = Path(session.virtualenv.location).with_name(lock_name)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     path = os.pathsep.join([os.environ["PATH"], *map(str, sorted(pyenv.glob("versions/*/bin")))])
-    run = functools.partial(session.run, uv, external=True, env={"PATH": path, "VIRTUAL_ENV": ""}, silent=True)
+    env = {"PATH": path, "VIRTUAL_ENV": "", **COMPILED}
+    run = functools.partial(session.run, uv, external=True, env=env, silent=True)
     run("venv", "--quiet", "--clear", f"--python={PEERS[lock_name]}", str(folder))
     python = str(folder / "bin" / "python")
     run("pip", "install", "--require-hashes", f"--python={python}", "-r", f".ci/requirements-{lock_name}.txt")

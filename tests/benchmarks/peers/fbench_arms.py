@@ -96,10 +96,12 @@ def loop(tool: Literal["view", "bash"], short: int, long: int, conversations: in
         return cost_of_a_turn(converse, short=short, long=long, conversations=conversations)
 
 
-def http(url: str, turns: int, conversations: int) -> dict[str, Any]:
-    """Runs against a server, all at once. The agent's part of a run is from its first turn to its last answer."""
+def http(url: str, turns: int, conversations: int, *, is_warm: bool = False) -> dict[str, Any]:
+    """Runs against a server, all at once; with `is_warm` in an engine that has had one before, so that what they need
+    is imported. The agent's part of a run is from its first turn to its last answer."""
     raise_open_files()
     acting: list[float] = []
+    meter = Meter()
 
     def new_watch() -> Callable[[Event], None]:
         begun: list[float] = []
@@ -113,19 +115,23 @@ def http(url: str, turns: int, conversations: int) -> dict[str, Any]:
         return watch
 
     async def converse(options: RunOptions) -> list[RunResult]:
+        nonlocal meter
         results: list[RunResult] = []
 
         async def run(engine: Engine) -> None:
             results.append(await engine.run(options, new_watch()))
 
-        async with Engine(environ={}) as engine, anyio.create_task_group() as group:
-            for _ in range(conversations):
-                group.start_soon(run, engine)
+        async with Engine(environ={}) as engine:
+            if is_warm:
+                await engine.run(options)
+            meter = Meter()
+            async with anyio.create_task_group() as group:
+                for _ in range(conversations):
+                    group.start_soon(run, engine)
         return results
 
     with Workshop(grader=FILE_CHECK) as workshop:
         options = workshop.options("openai/fake", "local", base_url=url, api_key="none")
-        meter = Meter()
         results = anyio.run(converse, options)
         cost = meter.read()
         for result in results:
