@@ -1,6 +1,7 @@
 """The host's end of a supervisor: its process, its control socket, the messages between them."""
 
 import json
+import marshal
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ EXIT_PATIENCE_S = 5.0
 LONG_MESSAGE = 32 * 1024
 """Bytes from which a message goes as a file: a packet has to fit the socket's buffer (about 200 KB)."""
 MAX_REPLY = 1 << 18
+MARSHAL_FORMAT = 2
+"""What every Python 3 reads: that of an image may be another than ours."""
 SUPERVISOR_FILE = Path(__file__).with_name("supervisor.py")
 
 _UCRED = struct.Struct("3i")
@@ -124,11 +127,11 @@ class SupervisorLink:
 
     async def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send one message whole, or not at all when cancelled. Raises SandboxLost."""
-        data = json.dumps(message).encode()
+        data = marshal.dumps(dict(message), MARSHAL_FORMAT)
         long_fd = -1
         if len(data) > LONG_MESSAGE:
             long_fd = memory_file(data)
-            data = b'{"long": true}'
+            data = marshal.dumps({"long": True}, MARSHAL_FORMAT)
             fds = [*fds, long_fd]
         try:
             while True:
