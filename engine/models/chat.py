@@ -44,19 +44,15 @@ class ChatWire:
         self._cap_key = "max_completion_tokens" if is_reasoning(name) else "max_tokens"
         self.keeps_reasoning = False
 
-    def body(self, request: ModelRequest) -> Item:
+    def body(self, request: ModelRequest) -> bytes:
         """The JSON to send; only what is set stands in it."""
-        body: Item = {
-            "model": self._name,
-            "messages": self._messages.items(request.messages),
-            self._cap_key: request.max_output_tokens,
-        }
+        body: Item = {"model": self._name, self._cap_key: request.max_output_tokens}
         if request.tools:
             body["tools"] = [_wire_tool(tool) for tool in request.tools]
         for key in _SETTINGS:
             if key not in self._left_out and (value := getattr(request, key)) is not None:
                 body[key] = value
-        return body
+        return self._messages.body(body, "messages", request.messages)
 
     def read(self, answer: Answer, *, taken_ids: Collection[str], redact: Callable[[str], str]) -> ModelReply:
         """See `read_reply`."""

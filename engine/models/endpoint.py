@@ -151,8 +151,8 @@ class Endpoint:
         self._headers = headers
         self._attempt_timeout_s = spec.attempt_timeout_s
 
-    async def post(self, path: "WirePath", body: dict[str, Any]) -> Answer:
-        """What the server answers, whatever its status. Raises AttemptFailed when there is no whole answer."""
+    async def post(self, path: "WirePath", body: bytes) -> Answer:
+        """What the server answers to this JSON, whatever its status. Raises AttemptFailed without a whole answer."""
         import aiohttp  # noqa: PLC0415 - heavy
         import httpx2  # noqa: PLC0415 - heavy
         from openai import APIConnectionError, OpenAIError  # noqa: PLC0415 - heavy
@@ -179,7 +179,7 @@ class Endpoint:
             raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
         raise AttemptFailed(excerpt(words, self.redact), retryable=True)
 
-    async def _exchange(self, path: "WirePath", body: dict[str, Any]) -> Answer:
+    async def _exchange(self, path: "WirePath", body: bytes) -> Answer:
         """Send and read, bounded. By the SDK's way for endpoints it does not know, which sends the body as it
         stands; typed parameters would be walked key by key, the whole conversation on every turn."""
         import httpx2  # noqa: PLC0415 - heavy
@@ -188,7 +188,7 @@ class Endpoint:
         response: Any = await self._client.post(
             f"/{path}",
             cast_to=httpx2.Response,
-            body=body,
+            content=body,
             options={"headers": self._headers},
             stream=True,
             stream_cls=AsyncStream[object],

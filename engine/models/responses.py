@@ -49,14 +49,9 @@ class ResponsesWire:
         self._left_out: set[str] = set()
         self._encrypts = True
 
-    def body(self, request: ModelRequest) -> Item:
+    def body(self, request: ModelRequest) -> bytes:
         """The JSON to send. The API has no seed, so none is sent."""
-        body: Item = {
-            "model": self._name,
-            "input": self._input.items(request.messages),
-            "max_output_tokens": request.max_output_tokens,
-            "store": False,
-        }
+        body: Item = {"model": self._name, "max_output_tokens": request.max_output_tokens, "store": False}
         if self._encrypts:
             body["include"] = [ENCRYPTED_REASONING]
         if request.tools:
@@ -66,7 +61,7 @@ class ResponsesWire:
         for key in _MAY_GO:
             if key not in self._left_out and (value := getattr(request, key)) is not None:
                 body[key] = value
-        return body
+        return self._input.body(body, "input", request.messages)
 
     def read(self, answer: Answer, *, taken_ids: Collection[str], redact: Callable[[str], str]) -> ModelReply:
         """See `read_response`."""

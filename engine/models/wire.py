@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any, Literal, Protocol
 
 from fbench.engine.models.answers import Answer, clean, error_words
@@ -38,7 +37,7 @@ class Wire(Protocol):
         """Whether the reasoning of earlier turns is sent again, and so is input."""
         ...
 
-    def body(self, request: ModelRequest) -> Item:
+    def body(self, request: ModelRequest) -> bytes:
         """The JSON to send."""
         ...
 
@@ -57,26 +56,33 @@ class Wire(Protocol):
 
 
 class Rendered:
-    """Messages as they are sent; those already sent before are not rendered again."""
+    """Messages as they are sent; those already sent before are not rendered again, nor made JSON of, which for a long
+    conversation would take longer than all else of a turn together."""
 
     def __init__(self, render: Callable[[Message], Sequence[Item]]) -> None:
         self._render = render
         self._messages: list[Message] = []
-        self._items: list[Sequence[Item]] = []
+        self._json: list[bytes] = []
 
-    def items(self, messages: Sequence[Message]) -> list[Item]:
-        """The items of all `messages`, in order."""
+    def body(self, rest: Item, key: str, messages: Sequence[Message]) -> bytes:
+        """The JSON object of `rest`, and under `key` the items of all `messages`, in order."""
         unchanged = count_unchanged(self._messages, messages)
-        del self._messages[unchanged:], self._items[unchanged:]
+        del self._messages[unchanged:], self._json[unchanged:]
         for message in messages[unchanged:]:
             self._messages.append(message)
-            self._items.append(self._render(message))
-        return list(chain.from_iterable(self._items))
+            self._json.append(to_json(self._render(message))[1:-1])
+        items = b",".join(filter(None, self._json))  # a message may have none
+        return b'%s,"%s":[%s]}' % (to_json(rest)[:-1], key.encode(), items)
 
     def forget(self) -> None:
         """Render everything again: the way of rendering has changed."""
         self._messages.clear()
-        self._items.clear()
+        self._json.clear()
+
+
+def to_json(value: object) -> bytes:
+    """Compact JSON in UTF-8, as the SDK sends it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def legal_call(call: ToolCall) -> tuple[str, str]:

@@ -49,6 +49,7 @@ async def test_a_plain_answer_becomes_a_reply(loopback: "LoopbackServer") -> Non
     (request,) = loopback.requests
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
     assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["content-type"] == "application/json"
     assert request.json == {
         "model": "loopback-1",
         "messages": [{"role": "user", "content": "Hello"}],
