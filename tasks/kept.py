@@ -5,13 +5,11 @@ made in the same tick of the file system's clock as the one before, so a folder 
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fbench.tasks.loading import LoadedTask
+from typing import Generic, TypeVar
 
 MOST_KEPT = 64
 TICK_S = 0.1
@@ -20,25 +18,36 @@ COARSE_TICK_S = 2.5
 """The same of those without fractions; FAT counts by twos."""
 
 Stamp = tuple[tuple[str | int, ...], ...]
-
-_kept: dict[Path, tuple[Stamp, "LoadedTask"]] = {}
-
-
-def look_up(folder: Path) -> "tuple[Stamp | None, LoadedTask | None]":
-    """The folder's stamp now, and the task if it was kept under this one. Take it before reading the folder."""
-    stamp = _stamp(folder)
-    kept = _kept.get(folder)
-    return stamp, kept[1] if kept is not None and stamp is not None and kept[0] == stamp else None
+T = TypeVar("T")
 
 
-def keep(folder: Path, stamp: Stamp | None, task: "LoadedTask") -> None:
-    """Keep a task read since its stamp was taken; the one kept longest goes when there are too many."""
-    _kept.pop(folder, None)
-    if stamp is None:
-        return
-    while len(_kept) >= MOST_KEPT:
-        _kept.pop(next(iter(_kept)), None)
-    _kept[folder] = (stamp, task)
+class Kept(Generic[T]):
+    """What was made of folders, with the stamps they had."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[Stamp, T]] = {}
+        self._keeping = threading.Lock()
+
+    def look_up(self, folder: Path) -> tuple[Stamp | None, T | None]:
+        """The folder's stamp now, and what was kept under this one. Take it before reading the folder."""
+        stamp = _stamp(folder)
+        kept = self._kept.get(folder)
+        return stamp, kept[1] if kept is not None and stamp is not None and kept[0] == stamp else None
+
+    def keep(self, folder: Path, stamp: Stamp | None, made: T) -> None:
+        """Keep what was made since the stamp was taken; what was kept longest goes when there is too much."""
+        with self._keeping:
+            self._kept.pop(folder, None)
+            if stamp is None:
+                return
+            while len(self._kept) >= MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[folder] = (stamp, made)
+
+    def clear(self) -> None:
+        """Keep nothing of what was kept."""
+        with self._keeping:
+            self._kept.clear()
 
 
 def _stamp(folder: Path) -> Stamp | None:

@@ -15,7 +15,7 @@ from fbench.tasks.errors import ManifestError, Problem, TaskError
 from fbench.tasks.find import MANIFEST_NAME
 from fbench.tasks.folder_rules import UnusableFile, broken_folder_rules, read_prompt, read_text
 from fbench.tasks.hashing import hash_task
-from fbench.tasks.kept import keep, look_up
+from fbench.tasks.kept import Kept
 from fbench.tasks.manifest import TaskManifest
 from fbench.tasks.outside import own_types
 from fbench.tasks.yaml_lines import Document, UnreadableYaml, read_yaml
@@ -53,6 +53,9 @@ class TaskInspection:
     task_hash: str | None = None
 
 
+_kept: Kept[LoadedTask] = Kept()
+
+
 def load_task(folder: Path) -> LoadedTask:
     """The task in the folder; one that has not changed since it was last read is not read again.
 
@@ -60,14 +63,16 @@ def load_task(folder: Path) -> LoadedTask:
         ManifestError: something is wrong with it; every problem is listed.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100 - no link is resolved: the id has to be the folder's name
-    stamp, kept = (None, None) if own_types.get() else look_up(place)  # types of a program may be others next time
+    stamp, kept = (
+        (None, None) if own_types.get() else _kept.look_up(place)
+    )  # types of a program may be others next time
     if kept is not None:
         return kept
     found = inspect_task(folder)
     if found.problems or found.manifest is None or found.prompt is None or found.task_hash is None:
         raise ManifestError(found.problems)
     task = LoadedTask(found.manifest, found.folder, found.prompt, found.task_hash)
-    keep(place, stamp, task)
+    _kept.keep(place, stamp, task)
     return task
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fbench.tasks import kept
+from fbench.tasks import kept, loading
 from fbench.tasks.errors import ManifestError
 from fbench.tasks.loading import load_task
 from fbench.tasks.outside import own_types
@@ -18,9 +18,9 @@ WriteTask = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    kept._kept.clear()
+    loading._kept.clear()
     yield
-    kept._kept.clear()
+    loading._kept.clear()
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_a_clock_without_fractions_is_given_longer(folder: Path, monkeypatch: py
 
     monkeypatch.setattr(kept, "_walk", whole_seconds)
     monkeypatch.setattr(kept, "COARSE_TICK_S", 1.0)
-    assert kept.look_up(folder)[0] is not None
+    assert loading._kept.look_up(folder)[0] is not None
     monkeypatch.setattr(kept, "COARSE_TICK_S", 60.0)
-    assert kept.look_up(folder)[0] is None
+    assert loading._kept.look_up(folder)[0] is None
 
 
 def test_a_program_with_types_of_its_own_has_its_tasks_read_each_time(folder: Path) -> None:
@@ -121,6 +121,6 @@ def test_so_many_are_kept(folder: Path, write_task: WriteTask, monkeypatch: pyte
     monkeypatch.setattr(kept, "MOST_KEPT", 2)
     first = load_task(folder)
     for name in ("b", "c"):
-        kept.keep(Path(name), (("x",),), first)
-    assert len(kept._kept) == 2
+        loading._kept.keep(Path(name), (("x",),), first)
+    assert len(loading._kept._kept) == 2
     assert load_task(folder) is not first
