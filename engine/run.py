@@ -252,10 +252,7 @@ class Run:
             entries = [{"path": entry.path, "why": entry.why} for entry in report.left_out]
             self.record.transcript.write("left_out", entries=entries)
         if self.baseline.exists():
-            diff = await in_thread(
-                partial(diff_trees, self.baseline, folder.workspace_final, max_bytes=MOST_DIFF_BYTES)
-            )
-            folder.workspace_diff.write_bytes(diff)
+            await in_thread(partial(_write_diff, self.baseline, folder))
 
     async def _keep_what_is_there(self) -> None:
         """The same for a run that failed or was cancelled; a second failure is logged and does not hide the first."""
@@ -263,6 +260,10 @@ class Run:
             await self._keep()
         except OSError as error:
             log.warning("workspace.not_kept", run_id=self.record.folder.run_id, error=str(error))
+
+
+def _write_diff(before: Path, folder: "RunFolder") -> None:
+    folder.workspace_diff.write_bytes(diff_trees(before, folder.workspace_final, max_bytes=MOST_DIFF_BYTES))
 
 
 def _fail(record: RunRecord, error: BaseException) -> None:

@@ -17,7 +17,7 @@ class FilePresent:
 
     async def evaluate(self, check: manifest.FilePresent, context: CheckContext) -> CheckOutcome:
         """Look for the file; nothing is read and nothing run."""
-        found = await in_thread(lambda: is_present(context, check.path))
+        found = await in_thread(lambda: is_present(context, check.path), kind="is_present")
         output = {"path": check.path, "present": found}
         if found:
             return CheckOutcome("passed", 1.0, f"{check.path!r} is there", output)

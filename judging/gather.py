@@ -3,7 +3,7 @@
 All of them raise `CannotEvaluate` when there is nothing to judge; the check turns it into an outcome of `error`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,6 +132,7 @@ def _read_bounded(path: Path) -> bytes:
     return data
 
 
-async def in_thread(function: Callable[[], _T]) -> _T:
-    """Run blocking work beside the loop; a check has one such thread at a time, whatever else the process does."""
-    return await threads.in_thread(function, limiter=anyio.CapacityLimiter(1))
+async def in_thread(function: Callable[[], _T], kind: Hashable = None) -> _T:
+    """Run blocking work beside the loop; a check has one such thread at a time, whatever else the process does. For
+    `kind` see `engine.threads`."""
+    return await threads.in_thread(function, limiter=anyio.CapacityLimiter(1), kind=kind)
