@@ -15,7 +15,7 @@ from fbench.engine.events import Watcher, ignore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from anyio.abc import TaskGroup, TaskStatus
+    from anyio.abc import TaskGroup
 
     from fbench.engine.models.limits import EndpointLimiter
     from fbench.engine.models.names import ModelSpec
@@ -71,7 +71,7 @@ class Engine:
         )
         self._own_parts: Callable[[], AbstractContextManager[None]] = partial(use_own_parts, own)
         self._environ = environ
-        self._indexes: dict[Path, Index] = {}
+        self._indexes: dict[Path, _KeptIndex] = {}
         self._recordings: dict[Path, Recording] = {}
         self._limiters: dict[tuple[str, str | None, str | None], EndpointLimiter] = {}
         self._opening = anyio.Lock()
@@ -107,7 +107,14 @@ class Engine:
             RuntimeError: the engine is not open.
         """
         group = self._open_group()
-        from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late: importing the engine stays cheap
+        from fbench.engine.own_task import in_own_task  # noqa: PLC0415 - late: importing the engine stays cheap
+
+        return await in_own_task(partial(self._run, options, watch, purse, group))
+
+    async def _run(
+        self, options: "RunOptions", watch: Watcher, purse: "Purse | None", group: "TaskGroup"
+    ) -> "RunResult":
+        from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late, see run
         from fbench.engine.plan import make_plan, require_price  # noqa: PLC0415
         from fbench.engine.record import RunRecord  # noqa: PLC0415
         from fbench.engine.run import ALONE, Shared, run_task  # noqa: PLC0415
@@ -121,8 +128,10 @@ class Engine:
             # A replay asks no server and spends nothing.
             shared = Shared(self._limiter, purse) if recording is None else ALONE
             async with open_traffic(plan, recording) as traffic:
+                index = await self._index(options.runs_dir, group)
+                # From here on nothing is awaited outside of what writes a result, however it ends.
                 with await run_to_its_end(lambda: RunRecord(plan, watch), kind="record") as record:
-                    return await run_task(plan, traffic, record, await self._index(options.runs_dir, group), shared)
+                    return await run_task(plan, traffic, record, index, shared)
 
     def stream(
         self, options: "RunOptions", *, purse: "Purse | None" = None, on_leave: "OnLeave" = "cancel"
@@ -168,6 +177,11 @@ class Engine:
             RuntimeError: the engine is not open.
         """
         self._open_group()
+        from fbench.engine.own_task import in_own_task  # noqa: PLC0415 - late, see run
+
+        return await in_own_task(partial(self._rejudge, options, watch, purse))
+
+    async def _rejudge(self, options: "RejudgeOptions", watch: Watcher, purse: "Purse | None") -> "RunResult":
         from fbench.engine.models.traffic import open_traffic  # noqa: PLC0415 - late, see run
         from fbench.engine.plan import require_price  # noqa: PLC0415
         from fbench.engine.rejudge import RejudgeRecord, plan_rejudging, rejudge_run  # noqa: PLC0415
@@ -192,11 +206,13 @@ class Engine:
             RuntimeError: the engine is not open.
         """
         self._open_group()
-        from fbench.engine.registry import load_part  # noqa: PLC0415 - late, see run
+        from fbench.engine.own_task import in_own_task  # noqa: PLC0415 - late, see run
+        from fbench.engine.registry import load_part  # noqa: PLC0415
 
         environ = os.environ if self._environ is None else self._environ
         with self._own_parts():
-            return await load_part("run_suite")(self, options, environ, *([] if watch is None else [watch]))
+            suite = partial(load_part("run_suite"), self, options, environ, *([] if watch is None else [watch]))
+            return await in_own_task(suite)
 
     def _open_group(self) -> "TaskGroup":
         if self._group is None or self._is_closing:
@@ -226,18 +242,41 @@ class Engine:
             return self._recordings[path]
 
     async def _index(self, runs_dir: Path, group: "TaskGroup") -> "Index":
-        """The index of a runs folder, opened once; its writer lives in the engine's own task group."""
+        """The index of a runs folder, opened once; its writer lives in the engine's own task group. A caller who is
+        cancelled meanwhile leaves at once: others may wait for the same."""
         path = Path(os.path.realpath(runs_dir))  # noqa: ASYNC240 - one look at a path, cheaper than a thread
-        async with self._opening:
-            if path not in self._indexes:
-                self._indexes[path] = await group.start(self._keep_index, path)
-            return self._indexes[path]
+        kept = self._indexes.get(path)
+        if kept is None:
+            kept = self._indexes[path] = _KeptIndex()
+            group.start_soon(self._keep_index, path, kept)
+        await kept.is_settled.wait()
+        if kept.index is None:
+            assert kept.failure is not None
+            raise kept.failure
+        return kept.index
 
-    async def _keep_index(self, runs_dir: Path, *, task_status: "TaskStatus[Index]") -> None:
-        """Hold an index open until the engine closes, also while runs are being cancelled: they still record."""
+    async def _keep_index(self, runs_dir: Path, kept: "_KeptIndex") -> None:
+        """Hold an index open until the engine closes, also while runs are being cancelled: they still record. One that
+        cannot be opened is tried again by the next run."""
         from fbench.engine.records.index import open_index  # noqa: PLC0415
 
         with anyio.CancelScope(shield=True):
-            async with open_index(runs_dir) as index:
-                task_status.started(index)
-                await self._runs_ended.wait()
+            try:
+                async with open_index(runs_dir) as kept.index:
+                    kept.is_settled.set()
+                    await self._runs_ended.wait()
+            except Exception as error:
+                if kept.index is not None:
+                    raise
+                kept.failure = error
+                del self._indexes[runs_dir]
+                kept.is_settled.set()
+
+
+class _KeptIndex:
+    """An index that is being opened, is open, or could not be opened."""
+
+    def __init__(self) -> None:
+        self.index: Index | None = None
+        self.failure: Exception | None = None
+        self.is_settled = anyio.Event()
