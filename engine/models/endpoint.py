@@ -8,9 +8,10 @@ import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -118,9 +119,10 @@ def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -
     connect_s = _connect_timeout(attempt_timeout_s)
     # aiohttp's `connect`, which the SDK's transport takes from `pool`, is all until a connection is there, TLS too.
     timeout = httpx2.Timeout(attempt_timeout_s, connect=connect_s, pool=connect_s)
+    limits = httpx2.Limits(max_connections=NO_LIMIT)
     http_client = DefaultAioHttpClient(
         timeout=timeout,
-        limits=httpx2.Limits(max_connections=NO_LIMIT),
+        limits=limits,
         follow_redirects=False,
         event_hooks={"response": [_refuse_no_success]},
         mounts=dict.fromkeys(_NEVER_PROXIED),
@@ -134,10 +136,28 @@ def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -
         http_client=http_client,
         admin_api_key="",
     )
+    _keep_no_cookies(http_client, limits)
     # The SDK fills these from variables of its own; what a run sends must not depend on them.
     client.organization = client.project = None
     client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
     return client
+
+
+def _keep_no_cookies(http_client: "httpx2.AsyncClient", limits: "httpx2.Limits") -> None:
+    """What a server sets in its answer to one run would go out with the requests of others: the client keeps cookies,
+    and so does the session of aiohttp beneath it, unless it is made with a jar that takes none."""
+    import aiohttp  # noqa: PLC0415 - heavy
+
+    def make_session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=NO_LIMIT, keepalive_timeout=limits.keepalive_expiry or 0, ssl=tls_context()
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    transports: tuple[Any, ...] = (http_client._transport, *http_client._mounts.values())  # noqa: SLF001 - no public way
+    for transport in filter(None, transports):
+        transport.client = make_session
 
 
 class Endpoint:
@@ -174,6 +194,8 @@ class Endpoint:
                 raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
             if _find_cause(error, httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.InvalidURL):
                 raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
+        except UnicodeError as error:  # what carries requests stumbles over bytes that have no place in a head
+            words = f"the answer cannot be read ({_cause(error)})"
         except OpenAIError as error:
             words = f"the SDK could not send the request ({_cause(error)})"
             raise AttemptFailed(excerpt(words, self.redact), retryable=False) from error
@@ -220,14 +242,18 @@ def _load_tls_context(_cert_file: str | None, _cert_dir: str | None) -> ssl.SSLC
 
 
 async def _refuse_no_success(response: "httpx2.Response") -> None:
-    """Ends an exchange whose answer is no success, before the SDK would read all of it."""
+    """Ends an exchange whose answer is no success, before the SDK would read all of it. Words that break off do not
+    make less of its status, nor of how long it asks to wait."""
+    import httpx2  # noqa: PLC0415 - heavy
+
     if response.is_success:
         return
     data = bytearray()
-    async for chunk in response.aiter_bytes():
-        data += chunk
-        if len(data) > MOST_REFUSAL_BYTES:
-            break
+    with suppress(httpx2.HTTPError, OSError):
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > MOST_REFUSAL_BYTES:
+                break
     raise _NoSuccess(Answer(response.status_code, _lower(response.headers), bytes(data[:MOST_REFUSAL_BYTES])))
 
 
