@@ -81,6 +81,7 @@ class SupervisedSandbox:
         self._ends: list[anyio.Event] = []
         # A cancelled owner still has commands to end, and must hear that they are gone: only closing ends this.
         self.listening = anyio.CancelScope(shield=True)
+        self.is_closed = False
         self.is_cleared = False
         """Whether the supervisor said, at the close, that it has ended what ran; one that is gone or stopped cannot."""
 
@@ -90,10 +91,13 @@ class SupervisedSandbox:
         return bool(self._execs)
 
     async def begin(self) -> Begun:
-        """The supervisor, started by the first call. Raises SandboxFailed."""
+        """The supervisor, started by the first call. Raises SandboxFailed; SandboxLost once this is closed."""
         if self.begun is not None:
             return self.begun
         async with self._beginning:
+            if self.is_closed:
+                msg = f"the {self.kind} sandbox is closed: start no command after its run has left it"
+                raise SandboxLost(msg)
             if self.begun is None:
                 self.begun = begun = await self._begin()
                 self.capabilities = replace(self.capabilities, limits={**self.capabilities.limits, **begun.found.how})
@@ -119,6 +123,12 @@ class SupervisedSandbox:
                 log.error("exec.kill_timed_out", sandbox=self.kind, grace_s=KILL_GRACE_S)
             for fd in running.release():
                 self._tasks.start_soon(_discard, fd)
+
+    async def close_for_commands(self) -> None:
+        """Let no command begin a supervisor any more, and wait for the one that is beginning: nobody else ends it."""
+        self.is_closed = True
+        async with self._beginning:
+            pass
 
     async def end_processes(self) -> None:
         """End every process of the sandbox's user, background jobs included; the sandbox stays usable."""
@@ -276,6 +286,7 @@ async def open_supervised(
 
 async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:
     """End every process while the supervisor is still heard, then the background work, then the supervisor."""
+    await sandbox.close_for_commands()
     with anyio.move_on_after(KILL_GRACE_S):
         try:
             await sandbox.end_processes()

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from fbench.engine.errors import SandboxFailed, UsageError
+from fbench.engine.errors import SandboxFailed, SandboxLost, UsageError
 from fbench.engine.owner import Owner
 from fbench.engine.scratch import make_scratch_folder, scratch_root
 from fbench.engine.seams import Limits, SandboxSpec
@@ -357,6 +358,55 @@ async def test_a_local_sandbox_has_a_supervisor_with_its_first_command_and_not_b
                 group.start_soon(run, sandbox, "true")
         assert own_supervisors(alive) == [(await sandbox.begin()).link.pid]
         assert dict(sandbox.capabilities.limits) == foreseen
+    assert own_supervisors(alive) == []
+
+
+async def test_a_command_after_the_end_of_a_sandbox_begins_nothing(
+    open_local: Any, run: Any, alive: Callable[[str], list[int]]
+) -> None:
+    async with open_local() as sandbox:
+        pass
+    with pytest.raises(SandboxLost, match="closed"):
+        await run(sandbox, "true")
+    assert own_supervisors(alive) == []
+
+
+async def test_a_sandbox_that_closes_while_its_first_command_begins_leaves_nothing(
+    open_local: Any, run: Any, alive: Callable[[str], list[int]]
+) -> None:
+    """As with a tool that starts commands from tasks of its own."""
+    has_ended = anyio.Event()
+
+    async def first_command(sandbox: Any) -> None:
+        with suppress(SandboxLost):
+            await run(sandbox, "sleep 60")
+        has_ended.set()
+
+    async with anyio.create_task_group() as group:
+        async with open_local(limits=Limits(pids=64)) as sandbox:
+            group.start_soon(first_command, sandbox)
+            while sandbox.begun is None and not own_supervisors(alive):
+                await anyio.lowlevel.checkpoint()
+            assert sandbox.begun is None
+        with anyio.fail_after(20):
+            await has_ended.wait()
+    assert own_supervisors(alive) == []
+    assert not cgroups_of_this_process()
+
+
+async def test_first_commands_that_are_cancelled_leave_nothing_and_the_next_one_runs(
+    open_local: Any, run: Any, alive: Callable[[str], list[int]]
+) -> None:
+    async with open_local() as sandbox:
+        for turns in range(12):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(run, sandbox, "sleep 60")
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        with anyio.fail_after(20):
+            assert (await run(sandbox, "echo up")).output == b"up\n"
     assert own_supervisors(alive) == []
 
 
