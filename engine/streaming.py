@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from fbench.engine.results import RunResult
 
 MOST_OUTPUT_BYTES = 1024 * 1024
-"""Of tool output that waits to be read; events of other kinds are few, a handful a turn."""
+"""Of memory for tool output that waits to be read; events of other kinds are few, a handful a turn."""
+EVENT_BYTES = 128
+"""What a piece of output takes beside its bytes: a command may write them one at a time."""
 
 OnLeave = Literal["cancel", "detach"]
 
@@ -62,6 +64,8 @@ class RunStream:
         self.result: RunResult | None = None
         self._waiting: deque[Event] = deque()
         self._output_bytes = 0
+        self._gaps: dict[str, int] = {}
+        """Bytes dropped so far, for each call whose OutputDropped waits to be read."""
         self._news = anyio.Event()
         self._ended = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -81,7 +85,9 @@ class RunStream:
             await self._news.wait()
         event = self._waiting.popleft()
         if isinstance(event, ToolOutput):
-            self._output_bytes -= len(event.data)
+            self._output_bytes -= len(event.data) + EVENT_BYTES
+        elif isinstance(event, OutputDropped):
+            return OutputDropped(event.tool_call_id, self._gaps.pop(event.tool_call_id))
         return event
 
     @property
@@ -132,16 +138,16 @@ class RunStream:
 
     def _put(self, event: Event) -> None:
         if isinstance(event, ToolOutput):
-            dropped = self._waiting[-1] if self._waiting else None
-            if isinstance(dropped, OutputDropped) and dropped.tool_call_id == event.tool_call_id:
+            size = len(event.data) + EVENT_BYTES
+            if event.tool_call_id in self._gaps:
                 # A smaller piece might fit: it would make two gaps of one.
-                self._waiting[-1] = OutputDropped(event.tool_call_id, dropped.dropped_bytes + len(event.data))
+                self._gaps[event.tool_call_id] += len(event.data)
                 return
-            if self._output_bytes + len(event.data) > MOST_OUTPUT_BYTES:
-                self._waiting.append(OutputDropped(event.tool_call_id, len(event.data)))
-                self._news.set()
-                return
-            self._output_bytes += len(event.data)
+            if self._output_bytes + size > MOST_OUTPUT_BYTES:
+                self._gaps[event.tool_call_id] = len(event.data)
+                event = OutputDropped(event.tool_call_id, 0)  # counted when it is read
+            else:
+                self._output_bytes += size
         elif isinstance(event, RunStarted) and not self._is_started:
             self._is_started = True
             self._on_started()

@@ -1,6 +1,7 @@
 """A run as a stream of events, inside a service of one's own."""
 
 import time
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from fbench.engine.records.reading import read_result
 from fbench.engine.streaming import MOST_OUTPUT_BYTES, RunStream
 
 if TYPE_CHECKING:
-    from fbench.engine.events import Event
+    from fbench.engine.events import Event, Watcher
     from tests.engine.conftest import MakeScript, MakeTask
 
 
@@ -104,6 +105,31 @@ async def test_a_slow_reader_slows_nothing_and_is_told_what_it_missed(
     assert sum(isinstance(event, OutputDropped) for event in events) == 1
     assert isinstance(events[-1], RunFinished)
     assert result.score == 1
+
+
+@pytest.mark.parametrize("calls", [["one"], ["one", "other"]], ids=["one call", "two at once"])
+async def test_output_in_tiny_pieces_that_nobody_reads_takes_little_memory(calls: list[str]) -> None:
+    stream = RunStream()
+    pieces = 60_000
+
+    async def run(watch: "Watcher") -> Any:
+        for _ in range(pieces):
+            for call in calls:
+                watch(ToolOutput(call, bytes(bytearray(3))))
+        return None
+
+    tracemalloc.start()
+    try:
+        async with anyio.create_task_group() as group:
+            await group.start(stream.drive, run)
+        assert tracemalloc.get_traced_memory()[0] < 2 * MOST_OUTPUT_BYTES
+    finally:
+        tracemalloc.stop()
+    events = [event async for event in stream]
+    for call in calls:
+        shown = [event for event in events if isinstance(event, ToolOutput) and event.tool_call_id == call]
+        [dropped] = (event for event in events if isinstance(event, OutputDropped) and event.tool_call_id == call)
+        assert 3 * len(shown) + dropped.dropped_bytes == 3 * pieces
 
 
 async def test_a_reader_that_detaches_leaves_the_run_to_its_end(options: RunOptions) -> None:
