@@ -1,13 +1,14 @@
 """Runs of fbench as a web service: start one, watch it by server-sent events, cancel it.
 
     pip install factory-bench starlette uvicorn
-    uvicorn service:app --app-dir docs/examples
+    uvicorn service:app --app-dir docs/examples --timeout-graceful-shutdown 5
 
     curl -X POST localhost:8000/runs -d '{"task": "hello_repo_fix", "model": "fake/oracle"}'
     curl -N localhost:8000/runs/RUN_ID/events
     curl -X DELETE localhost:8000/runs/RUN_ID
 
-One engine serves all runs on the server's own loop, so that they share the limits of each model's endpoint.
+One engine serves all runs on the server's own loop, so that they share the limits of each model's endpoint. Without
+that timeout a server that is to stop waits for whoever watches, and so for the runs, before it would cancel them.
 """
 
 import base64
@@ -25,7 +26,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fbench.engine import Engine, Event, FbenchError, RunOptions, RunStarted, RunStream
+from fbench.engine.events import ToolOutput
 from fbench.tasks.errors import TaskError
+
+MOST_OUTPUT_BYTES = 4 * 1024**2
+"""Of a run's output that is kept for its readers; the transcript has what the model read of it."""
 
 
 class Watched:
@@ -36,9 +41,14 @@ class Watched:
         self.told: list[str] = []
         self.is_over = False
         self.news = anyio.Event()
+        self.output_bytes = 0
 
     def tell(self, event: Event) -> None:
         """Add an event for everybody who watches."""
+        if isinstance(event, ToolOutput):
+            self.output_bytes += len(event.data)
+            if self.output_bytes > MOST_OUTPUT_BYTES:
+                return
         facts = json.dumps(dataclasses.asdict(event), default=as_json)
         self.told.append(f"event: {type(event).__name__}\ndata: {facts}\n\n")
         self.wake()
@@ -91,13 +101,15 @@ async def carry_out(app: Starlette, options: RunOptions, *, task_status: TaskSta
     """One run from its start to its end, told to whoever watches."""
     async with app.state.engine.stream(options) as run:
         watched = Watched(run)
-        async for event in run:
-            watched.tell(event)
-            if isinstance(event, RunStarted):
-                app.state.runs[event.run_id] = watched
-                task_status.started(event.run_id)
-        watched.is_over = True
-        watched.wake()
+        try:
+            async for event in run:
+                watched.tell(event)
+                if isinstance(event, RunStarted):
+                    app.state.runs[event.run_id] = watched
+                    task_status.started(event.run_id)
+        finally:
+            watched.is_over = True
+            watched.wake()
 
 
 async def events(request: Request) -> Response:

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 import uvicorn
@@ -76,6 +77,51 @@ async def test_the_service_cancels_and_its_end_leaves_no_run_behind(
         assert events[-1][1]["result"]["status"] == "cancelled"
     statuses = [json.loads((Path(body["runs_dir"]) / run_id / "result.json").read_text())["status"] for run_id in ids]
     assert statuses == ["cancelled", "cancelled"]
+
+
+async def test_the_service_started_as_it_says_stops_while_somebody_watches_a_run(
+    body: dict[str, Any], make_script: "MakeScript", environ: dict[str, str], tmp_path: Path
+) -> None:
+    model = make_script([{"tool_calls": [{"name": "bash", "arguments": {"command": "sleep 600"}}]}])
+    [command] = (
+        line.split() for line in (EXAMPLES / "service.py").read_text().splitlines() if " uvicorn " in line[:12]
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command[command.index("docs/examples")] = str(EXAMPLES)
+    argv = [sys.executable, "-m", *command, "--port", str(port)]
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ) as server:  # noqa: ASYNC220 - returns after exec
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                with anyio.fail_after(60):
+                    while True:
+                        with suppress(httpx.ConnectError):
+                            started = await client.post("/runs", json={**body, "model": model})
+                            break
+                        await anyio.sleep(0.1)
+                run_id = started.json()["run_id"]
+                async with client.stream("GET", f"/runs/{run_id}/events") as answer:
+                    lines = answer.aiter_lines()
+                    while "ToolStarted" not in await anext(lines):
+                        pass
+                    server.terminate()
+                    await anyio.to_thread.run_sync(server.wait, 60)
+        finally:
+            server.kill()
+    assert json.loads((Path(body["runs_dir"]) / run_id / "result.json").read_text())["status"] == "cancelled"
+
+
+async def test_the_service_keeps_only_so_much_of_what_a_run_prints(
+    body: dict[str, Any], make_script: "MakeScript", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "head -c 20000000 /dev/zero; touch done.txt"
+    model = make_script([{"tool_calls": [{"name": "bash", "arguments": {"command": command}}]}, {"content": "ok"}])
+    async with serving(monkeypatch) as client:
+        run_id = (await client.post("/runs", json={**body, "model": model})).json()["run_id"]
+        events = await read_events(client, run_id)
+    assert events[-1][1]["result"]["score"] == 1.0
+    assert 0 < sum(len(data["data"]) for name, data in events if name == "ToolOutput") < 8_000_000
 
 
 async def test_the_service_says_what_is_wrong_and_goes_on(
