@@ -9,6 +9,7 @@ import anyio
 
 from fbench.engine.events import Event, OutputDropped, RunStarted, ToolOutput, Watcher
 from fbench.engine.logs import get_logger
+from fbench.engine.own_task import in_own_task
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -133,6 +134,9 @@ class RunStream:
         if on_leave == "detach":
             return
         self.cancel()
+        await in_own_task(self._outlast)
+
+    async def _outlast(self) -> None:
         with anyio.CancelScope(shield=True):  # cleaning up is bounded by the run itself
             await self._ended.wait()
 

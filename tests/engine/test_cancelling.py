@@ -58,6 +58,31 @@ async def test_a_task_cancelled_while_it_cleans_up_cleans_up(options: RunOptions
     assert open_descriptors() <= descriptors
 
 
+async def test_a_reader_cancelled_again_while_it_leaves_still_waits_for_the_end(
+    options: RunOptions, make_script: "MakeScript"
+) -> None:
+    command = {"tool_calls": [{"name": "bash", "arguments": {"command": "sleep 600"}}]}
+    slow = options.model_copy(update={"model": make_script([command])})
+    started = asyncio.Event()
+
+    async def read(engine: Engine) -> None:
+        async with engine.stream(slow) as run:
+            async for event in run:
+                if type(event).__name__ == "ToolStarted":
+                    started.set()
+
+    async with Engine(environ={}) as engine:
+        task = asyncio.create_task(read(engine))
+        await started.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        [result] = (read_result(folder) for folder in folders(options))
+        assert result is not None
+        assert result.status == "cancelled"
+
+
 async def test_one_cancelled_in_its_last_moments_ends(options: RunOptions) -> None:
     """A cancellation that met the closing of a sandbox left its supervisor listened to for ever."""
     for phase in ("acting", "keeping", "judging"):
