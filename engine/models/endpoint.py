@@ -136,11 +136,27 @@ def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -
         http_client=http_client,
         admin_api_key="",
     )
+    _refuse_socks(http_client, base_url)
     _keep_no_cookies(http_client, limits)
     # The SDK fills these from variables of its own; what a run sends must not depend on them.
     client.organization = client.project = None
     client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
     return client
+
+
+def _refuse_socks(http_client: "httpx2.AsyncClient", base_url: str) -> None:
+    """Raises UsageError where the environment sends the endpoint's requests to a SOCKS proxy: aiohttp would speak HTTP
+    to it, fail, and try again for as long as a run waits for its model."""
+    import httpx2  # noqa: PLC0415 - heavy
+
+    transport: Any = http_client._transport_for_url(httpx2.URL(base_url))  # noqa: SLF001 - no public way
+    proxy = getattr(transport, "proxy", None)
+    if proxy is not None and proxy.url.scheme not in {"http", "https"}:
+        msg = (
+            f"the environment names a {proxy.url.scheme} proxy for {base_url}, and only HTTP proxies are spoken to: "
+            f"unset ALL_PROXY, or name the server in NO_PROXY"
+        )
+        raise UsageError(msg)
 
 
 def _keep_no_cookies(http_client: "httpx2.AsyncClient", limits: "httpx2.Limits") -> None:

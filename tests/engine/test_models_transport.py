@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fbench.engine.errors import UsageError
 from fbench.engine.models.endpoint import open_endpoint
 from fbench.engine.models.names import ModelSpec
 from fbench.engine.seams import AttemptFailed
@@ -126,3 +127,18 @@ async def test_what_is_no_whole_answer_is_one_failed_attempt_worth_another(
         assert failed.value.retryable
         assert len(loopback.requests) == 1
         assert (await endpoint.post("chat/completions", BODY)).status == 200
+
+
+async def test_a_socks_proxy_of_the_environment_is_refused_where_it_would_be_used(
+    loopback: "LoopbackServer", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(UsageError, match="socks5 proxy"):
+        async with open_endpoint(ModelSpec("openai/m", "http://model.invalid/v1", "sk-x")):
+            pass
+    async with open_endpoint(ModelSpec("openai/m", loopback.url, "sk-x")) as endpoint:
+        assert (await endpoint.post("chat/completions", BODY)).status == 200
+    monkeypatch.setenv("ALL_PROXY", loopback.url.removesuffix("/v1"))
+    async with open_endpoint(ModelSpec("openai/m", "http://model.invalid/v1", "sk-x")) as endpoint:
+        assert (await endpoint.post("chat/completions", BODY)).status == 200
+    assert [request.path for request in loopback.requests][-1] == "http://model.invalid/v1/chat/completions"
