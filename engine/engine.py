@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from fbench.engine.streaming import OnLeave, RunStream, Streaming
     from fbench.engine.suite_options import SuiteOptions
 
+MOST_LIMITERS = 1000
+
 
 class Engine:
     """Runs tasks. Use as an async context manager, from one task; `run` may be called from many tasks at once.
 
-    Nothing is printed, no signal handler is installed and no loop is started. Two engines in one loop share nothing.
+    Nothing is printed, no signal handler is installed and no loop is started. Two engines in one loop share nothing
+    but the connections to a server that both ask with the same key.
 
     Args:
         environ: where keys and endpoints are looked up that the options do not give; default is the process's
@@ -226,6 +229,10 @@ class Engine:
         from fbench.engine.models.limits import EndpointLimiter, EndpointRates  # noqa: PLC0415 - late, see run
 
         endpoint = (model.full_name.partition("/")[0], model.base_url, model.api_key)
+        if (
+            endpoint not in self._limiters and len(self._limiters) >= MOST_LIMITERS
+        ):  # a service with a key for each user
+            self._limiters = {key: limiter for key, limiter in self._limiters.items() if limiter.is_in_use}
         limiter = self._limiters.setdefault(endpoint, EndpointLimiter())
         rates = EndpointRates(model.requests_per_minute, model.tokens_per_minute, model.max_concurrency)
         limiter.rates = limiter.rates.tightened(rates)

@@ -136,7 +136,11 @@ class SupervisedSandbox:
             return
         event = anyio.Event()
         self._ends.append(event)
-        await self.begun.link.send({"op": "end"})
+        try:
+            await self.begun.link.send({"op": "end"})
+        except BaseException:
+            self._ends.remove(event)  # nothing was sent, so nothing answers it
+            raise
         await event.wait()
         _raise_if_lost(self.kind, self.begun.link)
 

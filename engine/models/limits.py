@@ -95,6 +95,13 @@ class EndpointLimiter:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether a call is in flight or waits, counts for its minute, or the server has asked for a pause."""
+        now = time.monotonic()
+        is_counting = bool(self._minute) and self._minute[-1].sent_at > now - MINUTE_S
+        return bool(self.in_flight or self._queue) or is_counting or self._paused_until > now
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for a slot."""
         return len(self._queue)

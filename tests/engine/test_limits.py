@@ -7,8 +7,10 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
+from fbench.engine import Engine
 from fbench.engine.models import limits
 from fbench.engine.models.limits import EndpointLimiter, EndpointRates, Slot
+from fbench.engine.models.names import ModelSpec
 
 
 def taken(limiter: EndpointLimiter, count: int, tokens: int = 10) -> list[Slot]:
@@ -198,3 +200,20 @@ async def test_several_runs_with_different_rates_hold_the_smaller() -> None:
     limiter = EndpointLimiter(EndpointRates(max_concurrency=3).tightened(EndpointRates(max_concurrency=2)))
     taken(limiter, 2)
     assert limiter.take(1) is None
+
+
+async def test_limiters_that_nobody_uses_are_let_go_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fbench.engine.engine.MOST_LIMITERS", 3)
+    engine = Engine(environ={})
+    specs = [ModelSpec("openai/m", "http://127.0.0.1:1/v1", f"key-{number}") for number in range(20)]
+    first = engine._limiter(specs[0])
+    slot = first.take(10)
+    assert slot is not None
+    for spec in specs[1:]:
+        engine._limiter(spec)
+    assert len(engine._limiters) <= 4
+    assert engine._limiter(specs[0]) is first
+    slot.release()
+    for spec in specs[1:6]:
+        engine._limiter(spec)
+    assert engine._limiter(specs[0]) is not first

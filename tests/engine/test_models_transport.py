@@ -12,7 +12,7 @@ from fbench.engine.seams import AttemptFailed
 if TYPE_CHECKING:
     from tests.loopback.server import Behaviour, Exchange, LoopbackServer
 
-BODY: dict[str, object] = {"model": "m"}
+BODY = b'{"model":"m"}'
 
 
 def wire(data: bytes) -> "Behaviour":

@@ -276,6 +276,19 @@ async def test_an_own_agent_runs_by_the_style_of_the_task(make_task: "MakeTask",
     assert (result.status, result.end_reason, len(model.asked)) == ("completed", "answered", 1)
 
 
+async def test_an_own_agent_that_raises_is_not_called_a_fault_of_fbench(make_task: "MakeTask", tmp_path: Path) -> None:
+    async def boom(session: "Session") -> str:
+        raise ValueError(session.schemas[0].name)
+
+    task = make_task(tools={"style": "boom", "allow": ["bash"]})
+    async with Engine(environ={}, agents={"boom": boom}) as engine:
+        result = await engine.run(RunOptions(task=task, model="fake/nop", sandbox="local", runs_dir=tmp_path))
+    assert result.status == "error"
+    assert result.error is not None
+    assert result.error.kind == "internal"
+    assert f"ValueError: bash. It was raised in {__name__} line" in result.error.message
+
+
 class Unfinished:
     name = "unfinished"
 
