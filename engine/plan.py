@@ -88,7 +88,7 @@ async def make_plan(options: RunOptions, environ: Mapping[str, str]) -> RunPlan:
 
     is_free = model_name.provider in FREE_PROVIDERS or own_model_is_free(model_name.full)
     user_prices = options.prices or (Path(environ["FBENCH_PRICES"]) if environ.get("FBENCH_PRICES") else None)
-    prices = partial(load_prices, user_prices)
+    prices = partial(load_prices, user_prices, is_kept=True)
     price = None if is_free else config.price_over(prices(), model_name.provider, model_name.name)
     judges = plan_judges(manifest, options, config, environ, prices)
     warnings = [

@@ -119,13 +119,14 @@ class PriceTable:
         return difflib.get_close_matches(written, list(self.models), n=5, cutoff=0.6)
 
 
-def load_prices(user_file: Path | None = None) -> PriceTable:
-    """The shipped prices, with those of `user_file` on top.
+def load_prices(user_file: Path | None = None, *, is_kept: bool = False) -> PriceTable:
+    """The shipped prices, with those of `user_file` on top. With `is_kept` the shipped file is read once a process, for
+    runs; what `fbench pricing update --write` makes of it is seen by the next process then.
 
     Raises:
         PricingError: the user's file cannot be used; every problem in it is named with its line.
     """
-    built_in = _built_in()
+    built_in = _kept_built_in() if is_kept else _Entries(built_in_text())
     if user_file is None:
         return PriceTable(built_in)
     user = _priced(read_document(read_yaml(user_file), str(user_file)), str(user_file))
@@ -138,8 +139,7 @@ def built_in_text() -> str:
 
 
 @cache
-def _built_in() -> "_Entries":
-    """The shipped prices, read once a process."""
+def _kept_built_in() -> "_Entries":
     return _Entries(built_in_text())
 
 
