@@ -63,7 +63,7 @@ def test_the_lazy_scores_agent_earns_a_part(task: Any) -> None:
     assert done.returncode == 0, done.stderr.decode()
     judged = task.judge(workspace)
     assert not judged.passed
-    assert 0.2 < judged.score < 0.9  # 0.51 in most draws, 0.74 was seen
+    assert 0.3 < judged.score < 0.7
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
