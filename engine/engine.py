@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fbench.engine.suite_options import SuiteOptions
 
 MOST_LIMITERS = 1000
+"""Kept for endpoints that nobody asks any more: a service may have a key for each of its users."""
 
 
 class Engine:
@@ -229,9 +230,7 @@ class Engine:
         from fbench.engine.models.limits import EndpointLimiter, EndpointRates  # noqa: PLC0415 - late, see run
 
         endpoint = (model.full_name.partition("/")[0], model.base_url, model.api_key)
-        if (
-            endpoint not in self._limiters and len(self._limiters) >= MOST_LIMITERS
-        ):  # a service with a key for each user
+        if endpoint not in self._limiters and len(self._limiters) >= MOST_LIMITERS:
             self._limiters = {key: limiter for key, limiter in self._limiters.items() if limiter.is_in_use}
         limiter = self._limiters.setdefault(endpoint, EndpointLimiter())
         rates = EndpointRates(model.requests_per_minute, model.tokens_per_minute, model.max_concurrency)

@@ -111,3 +111,16 @@ class GraderLost(JudgingFailed):
 
 class ToolRefused(FbenchError):
     """A tool call that must not or cannot run; the model reads why."""
+
+
+def words_of_unforeseen(error: BaseException) -> str:
+    """An error that nobody foresaw, and what to do about it: parts of a program's own fail in their own way."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", ""))
+    what_next = "This is a fault of fbench: please report it"
+    if frame is not None and module.partition(".")[0] != "fbench":
+        place = f"{module} line {frame.tb_lineno}"
+        what_next = f"It was raised in {place}; where no part of your own is in play, please report it"
+    return f"{type(error).__name__}: {error}. {what_next}"

@@ -11,7 +11,7 @@ import anyio
 
 from fbench.engine.budgets import Budget
 from fbench.engine.confine import ConfinedFolder
-from fbench.engine.errors import RunError
+from fbench.engine.errors import RunError, words_of_unforeseen
 from fbench.engine.judges import Judges
 from fbench.engine.logs import get_logger
 from fbench.engine.models.calls import NO_WAITING, ModelCaller, RetryPolicy
@@ -276,15 +276,4 @@ def _fail(record: RunRecord, error: BaseException) -> None:
         record.fail("host_io", f"the machine refused: {error}; look at its disk space and permissions")
     else:
         log.error("run.crashed", run_id=record.folder.run_id, exc_info=error)
-        record.fail("internal", f"{type(error).__name__}: {error}. {_whose_fault(error)}")
-
-
-def _whose_fault(error: BaseException) -> str:
-    """What to do about an error that nobody foresaw: parts of a program's own fail in their own way."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    module = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", ""))
-    if module.partition(".")[0] == "fbench" or frame is None:
-        return "This is a fault of fbench: please report it"
-    return f"It was raised in {module} line {frame.tb_lineno}; where no part of your own is in play, please report it"
+        record.fail("internal", words_of_unforeseen(error))

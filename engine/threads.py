@@ -93,9 +93,8 @@ async def in_thread(
     Jobs of a `kind` do the same work each time, nothing of it an agent's. One that takes no time to speak of is done
     on the loop itself, one in each of its turns: handing it over would take longer.
     """
-    try:
-        lane = _lane.get()
-    except LookupError:
+    lane = _lane.get(None)
+    if lane is None:
         lane = _Lane()
         _lane.set(lane)
     await lane.take()

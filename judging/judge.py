@@ -13,7 +13,6 @@ from typing import get_args
 
 import anyio
 
-from fbench.engine import threads
 from fbench.engine.confine import ConfinedFolder
 from fbench.engine.errors import (
     FbenchError,
@@ -215,9 +214,7 @@ async def _temporary_folder(parent: Path) -> AsyncIterator[Path]:
         yield folder
     finally:
         with anyio.move_on_after(REMOVE_GRACE_S, shield=True) as grace:
-            left = await threads.in_thread(
-                partial(remove_tree, folder), limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True
-            )
+            left = await in_thread(partial(remove_tree, folder), abandon_on_cancel=True)
             if left:
                 log.warning("grader.copy_not_removed", folder=str(folder), path=left[0].path, why=left[0].why)
         if grace.cancelled_caught:

@@ -6,15 +6,13 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import anyio
 
 from fbench.engine.errors import SandboxFailed
 from fbench.engine.seams import Capabilities, OpenSandbox, SandboxSpec, SiteSpec
-from fbench.sandboxes.limits import enforce
-from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
+from fbench.sandboxes.link import SUPERVISOR_FILE, supervisor_argv
 from fbench.sandboxes.local import make_workdir
 from fbench.sandboxes.supervised import (
     Begun,
@@ -158,8 +156,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
     ]
 
     async def begin() -> Begun:
-        start = partial(SupervisorLink.start, argv, what="the bubblewrap sandbox")
-        return await begin_supervised(start, enforce(spec.limits, own_user_namespace=True))
+        return await begin_supervised(argv, surroundings.kind, spec.limits, own_user_namespace=True)
 
     watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
     async with open_supervised(surroundings, begin, watch) as sandbox:

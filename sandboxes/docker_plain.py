@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from fbench.engine.errors import SandboxFailed, SandboxLost
 from fbench.engine.logs import get_logger
+from fbench.engine.own_task import unwrapping_group
 from fbench.engine.seams import ExecExit, ExecRequest
 from fbench.sandboxes.docker_container import Container
 from fbench.sandboxes.docker_engine import REQUEST_PATIENCE_S
@@ -271,16 +272,11 @@ async def open_plain(
     surroundings: Surroundings, container: Container, account: Account, folder: Path, watch: DiskWatch
 ) -> AsyncIterator[PlainSandbox]:
     """A sandbox in a container that runs `COMMAND`; on exit its commands' processes are dead."""
-    failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
+    async with unwrapping_group() as tasks:
         sandbox = PlainSandbox(surroundings, container, account, folder, tasks)
         try:
             tasks.start_soon(watch.run, sandbox)
             yield sandbox
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised below, outside of the group that would wrap it
-            failure = error
         finally:
             with anyio.move_on_after(KILL_GRACE_S, shield=True):
                 try:
@@ -290,5 +286,3 @@ async def open_plain(
             for scope in list(sandbox.background):
                 scope.cancel()
             tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

@@ -5,7 +5,6 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,8 +13,8 @@ import anyio
 from fbench.engine.errors import SandboxFailed
 from fbench.engine.logs import get_logger
 from fbench.engine.seams import Capabilities, ExecRequest, OpenSandbox, SandboxSpec, SiteSpec
-from fbench.sandboxes.limits import enforce, foresee
-from fbench.sandboxes.link import SUPERVISOR_FILE, SupervisorLink, supervisor_argv
+from fbench.sandboxes.limits import foresee
+from fbench.sandboxes.link import SUPERVISOR_FILE, supervisor_argv
 from fbench.sandboxes.supervised import (
     Begun,
     SupervisedSandbox,
@@ -78,8 +77,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
         make_scratch(spec.scratch)
         # The mark is an argument nobody reads: a supervisor's environment cannot be looked into, its command line can.
         argv = [*supervisor_argv(str(SUPERVISOR_FILE)), mark]
-        start = partial(SupervisorLink.start, argv, what="the local sandbox")
-        return await begin_supervised(start, enforce(spec.limits, own_user_namespace=False))
+        return await begin_supervised(argv, surroundings.kind, spec.limits, own_user_namespace=False)
 
     watch = DiskWatch((spec.workspace, spec.scratch), spec.limits.disk_bytes)
     opened: SupervisedSandbox | None = None

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +14,10 @@ from anyio.abc import TaskGroup
 
 from fbench.engine.errors import SandboxFailed, SandboxLost
 from fbench.engine.logs import get_logger
-from fbench.engine.seams import Capabilities, ExecExit, ExecRequest
+from fbench.engine.own_task import unwrapping_group
+from fbench.engine.seams import Capabilities, ExecExit, ExecRequest, Limits
 from fbench.sandboxes.execs import SupervisedExec
-from fbench.sandboxes.limits import Enforcement
+from fbench.sandboxes.limits import Enforcement, enforce
 from fbench.sandboxes.link import SupervisorLink, memory_file
 from fbench.sandboxes.watching import DiskWatch
 
@@ -246,10 +247,12 @@ class SupervisedSandbox:
         await self.end_processes()
 
 
-async def begin_supervised(start: Callable[[], Awaitable[SupervisorLink]], found: Enforcement) -> Begun:
-    """The supervisor that `await start()` gives, in its groups and on its processors. Failing, it leaves nothing."""
+async def begin_supervised(argv: Sequence[str], kind: str, limits: Limits, *, own_user_namespace: bool) -> Begun:
+    """A supervisor started by `argv`, in its groups and on its processors. Raises SandboxFailed; failing, it leaves
+    nothing."""
+    found = enforce(limits, own_user_namespace=own_user_namespace)
     try:
-        link = await start()
+        link = await SupervisorLink.start(argv, what=f"the {kind} sandbox")
         try:
             if found.groups is not None:
                 found.groups.add(link.pid)
@@ -272,20 +275,13 @@ async def open_supervised(
     surroundings: Surroundings, begin: Callable[[], Awaitable[Begun]], watch: DiskWatch
 ) -> AsyncIterator[SupervisedSandbox]:
     """A sandbox around the supervisor that `await begin()` gives; on exit all its processes are dead."""
-    failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
+    async with unwrapping_group() as tasks:
         sandbox = SupervisedSandbox(surroundings, begin, watch, tasks)
         try:
             yield sandbox
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised below, outside of the group that would wrap it
-            failure = error
         finally:
             with anyio.CancelScope(shield=True):
                 await _close(sandbox, tasks)
-    if failure is not None:
-        raise failure
 
 
 async def _close(sandbox: SupervisedSandbox, tasks: TaskGroup) -> None:

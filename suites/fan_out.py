@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from fbench.engine.errors import FbenchError
+from fbench.engine.errors import FbenchError, words_of_unforeseen
 from fbench.engine.events import Event
 from fbench.engine.logs import get_logger
 from fbench.pricing.errors import PricingError
@@ -93,9 +93,7 @@ class FanOut:
             return False
         except Exception as error:
             log.exception("run.crashed", task=cell.task_id, model=cell.model, attempt=cell.attempt, exc_info=error)
-            self.watch(
-                cell, RunRefused(f"{type(error).__name__}: {error}. This is a fault of fbench: please report it")
-            )
+            self.watch(cell, RunRefused(words_of_unforeseen(error)))
             return False
         return result.status == "error"
 

@@ -44,11 +44,6 @@ class Kept(Generic[T]):
                 self._kept.pop(next(iter(self._kept)))
             self._kept[folder] = (stamp, made)
 
-    def clear(self) -> None:
-        """Keep nothing of what was kept."""
-        with self._keeping:
-            self._kept.clear()
-
 
 def _stamp(folder: Path) -> Stamp | None:
     """What tells whether anything in the folder changed; None where that cannot be told."""

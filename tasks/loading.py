@@ -63,9 +63,8 @@ def load_task(folder: Path) -> LoadedTask:
         ManifestError: something is wrong with it; every problem is listed.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100 - no link is resolved: the id has to be the folder's name
-    stamp, kept = (
-        (None, None) if own_types.get() else _kept.look_up(place)
-    )  # types of a program may be others next time
+    # A program's own types of checks may be others next time.
+    stamp, kept = (None, None) if own_types.get() else _kept.look_up(place)
     if kept is not None:
         return kept
     found = inspect_task(folder)

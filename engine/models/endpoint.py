@@ -39,6 +39,8 @@ CONNECT_TIMEOUT_S = 30.0
 CLOSE_GRACE_S = 5.0
 NO_LIMIT = 0
 """Of connections, as aiohttp writes it: how many calls are made at once is decided elsewhere."""
+KEEPALIVE_S = 5.0
+"""How long a connection that nobody uses is kept, which is httpx2's own default."""
 MOST_BODY_BYTES = 64 * 1024**2
 MOST_REFUSAL_BYTES = 64 * 1024
 """Of an answer that is no success only this much is read: its words are at the beginning."""
@@ -79,15 +81,12 @@ async def open_endpoint(spec: ModelSpec) -> AsyncIterator["Endpoint"]:
     # The SDK's own header stays out where there is no key, and beside one of the provider's, however that is spelt.
     sends_key = api_key and "authorization" not in map(str.lower, spec.headers)
     headers: dict[str, str | Omit] = {**({} if sends_key else {"Authorization": Omit()}), **spec.headers}
-    try:
-        clients = _clients.get()
-    except LookupError:
-        clients = {}
-        _clients.set(clients)
+    clients = _clients.get({})
     key = (base_url, api_key, spec.attempt_timeout_s, tls_context())
     shared = clients.get(key)
     if shared is None:
         shared = clients[key] = _SharedClient(_make_client(base_url, api_key, spec.attempt_timeout_s))
+        _clients.set(clients)
     shared.users += 1
     try:
         yield Endpoint(spec, shared.client, headers, redactor([spec.api_key, *spec.secrets]))
@@ -119,10 +118,8 @@ def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -
     connect_s = _connect_timeout(attempt_timeout_s)
     # aiohttp's `connect`, which the SDK's transport takes from `pool`, is all until a connection is there, TLS too.
     timeout = httpx2.Timeout(attempt_timeout_s, connect=connect_s, pool=connect_s)
-    limits = httpx2.Limits(max_connections=NO_LIMIT)
     http_client = DefaultAioHttpClient(
         timeout=timeout,
-        limits=limits,
         follow_redirects=False,
         event_hooks={"response": [_refuse_no_success]},
         mounts=dict.fromkeys(_NEVER_PROXIED),
@@ -137,7 +134,7 @@ def _make_client(base_url: str, api_key: str | None, attempt_timeout_s: float) -
         admin_api_key="",
     )
     _refuse_socks(http_client, base_url)
-    _keep_no_cookies(http_client, limits)
+    _keep_no_cookies(http_client)
     # The SDK fills these from variables of its own; what a run sends must not depend on them.
     client.organization = client.project = None
     client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no public way out
@@ -159,15 +156,13 @@ def _refuse_socks(http_client: "httpx2.AsyncClient", base_url: str) -> None:
         raise UsageError(msg)
 
 
-def _keep_no_cookies(http_client: "httpx2.AsyncClient", limits: "httpx2.Limits") -> None:
+def _keep_no_cookies(http_client: "httpx2.AsyncClient") -> None:
     """What a server sets in its answer to one run would go out with the requests of others: the client keeps cookies,
     and so does the session of aiohttp beneath it, unless it is made with a jar that takes none."""
     import aiohttp  # noqa: PLC0415 - heavy
 
     def make_session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=NO_LIMIT, keepalive_timeout=limits.keepalive_expiry or 0, ssl=tls_context()
-        )
+        connector = aiohttp.TCPConnector(limit=NO_LIMIT, keepalive_timeout=KEEPALIVE_S, ssl=tls_context())
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))

@@ -18,9 +18,9 @@ WriteTask = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    loading._kept.clear()
+    loading._kept._kept.clear()
     yield
-    loading._kept.clear()
+    loading._kept._kept.clear()
 
 
 @pytest.fixture
