@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal
@@ -58,6 +58,10 @@ class StartedRun:
     task_hash: str | None = None
     task_folder: str | None = None
     owner: str | None = None
+
+    def facts(self) -> dict[str, str | int | None]:
+        """Every field by its name."""
+        return {known.name: getattr(self, known.name) for known in fields(self)}
 
 
 class SuiteRecord(Record):

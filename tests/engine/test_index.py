@@ -10,12 +10,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from fbench.engine.errors import UsageError
 from fbench.engine.owner import owner_identity
+from fbench.engine.records import index as index_module
 from fbench.engine.records.index import open_index, query_runs
 from fbench.engine.records.index_schema import INDEX, TABLES, IndexedRun, IndexUnusable
 from fbench.engine.records.reading import StartedRun
@@ -395,6 +398,47 @@ async def test_many_results_at_once_are_committed_together(tmp_path: Path) -> No
         for number in range(300):
             group.start_soon(index.run_finished, make_result(f"run-{number}"), tmp_path / f"run-{number}")
     assert rows(tmp_path, "select count(*) from runs") == [(300,)]
+
+
+async def test_started_runs_gather_and_whoever_waits_ends_the_gathering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "GATHER_S", 60.0)
+    sizes: list[int] = []
+    commit = index_module.Index._commit
+
+    async def count(index: index_module.Index, batch: list[Any]) -> None:
+        sizes.append(len(batch))
+        await commit(index, batch)
+
+    monkeypatch.setattr(index_module.Index, "_commit", count)
+    async with open_index(tmp_path) as index:
+        for number in range(50):
+            await index.run_started(started(f"run-{number}"), tmp_path / f"run-{number}")
+            await anyio.lowlevel.checkpoint()
+        assert sizes == []
+        with anyio.fail_after(30):
+            await index.run_finished(make_result("run-7"), tmp_path / "run-7")
+        assert sizes == [51]
+        await index.run_started(started("last"), tmp_path / "last")
+    assert sizes == [51, 1], "what was said is written at the close, and at once"
+    assert rows(tmp_path, "select status, count(*) from runs group by status order by status") == [
+        ("completed", 1),
+        ("running", 50),
+    ]
+
+
+async def test_what_is_said_twice_of_a_run_in_one_transaction_keeps_its_order(tmp_path: Path) -> None:
+    check = CheckResult(
+        id="a", type="file_present", tier="deterministic", status="passed", score=1.0, weight=1.0, gating=False
+    )
+    first = make_result(checks=[check, check.model_copy(update={"id": "b"})])
+    async with open_index(tmp_path) as index, anyio.create_task_group() as group:
+        group.start_soon(index.run_started, started(), tmp_path / "run-1")
+        group.start_soon(index.run_finished, first, tmp_path / "run-1")
+        group.start_soon(index.run_finished, make_result(checks=[check], score=0.5), tmp_path / "run-1")
+    assert rows(tmp_path, "select status, score from runs") == [("completed", 0.5)]
+    assert rows(tmp_path, "select check_id from check_results") == [("a",)]
 
 
 async def test_writing_after_the_close_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
