@@ -1,13 +1,9 @@
 """What a run writes while it happens, and the result it ends with."""
 
-import errno
-import os
-import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
 from fbench.engine.events import (
     BudgetBreached,
@@ -26,9 +22,10 @@ from fbench.engine.records.folder import RunFolder
 from fbench.engine.records.ledger import Ledger
 from fbench.engine.records.reading import StartedRun
 from fbench.engine.records.redaction import redactor
+from fbench.engine.records.reserve import HeldSpace
 from fbench.engine.records.transcript import Transcript, utc_now
 from fbench.engine.results import CheckResult, ErrorInfo, RunResult, RunStatus, Verdict
-from fbench.engine.threads import in_thread, run_to_its_end
+from fbench.engine.threads import wait_for_disk
 from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
@@ -39,9 +36,6 @@ if TYPE_CHECKING:
     from fbench.engine.models.calls import RetryNotice
     from fbench.engine.plan import RunPlan
     from fbench.pricing.table import PricedModel
-
-RESERVED_BYTES = 256 * 1024
-"""Disk space held while a run lasts: a disk that fills up meanwhile still takes the last line and result.json."""
 
 log = get_logger(__name__)
 
@@ -73,7 +67,7 @@ class RunRecord:
         self.folder = folder or RunFolder.create(plan.options.runs_dir, plan.manifest.id, plan.options.model)
         self.transcript = Transcript(self.folder.transcript, redact=self.redact)
         self.ledger = Ledger(self.folder.ledger)
-        self._reserve: IO[bytes] | None = None
+        self._space: HeldSpace | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -86,12 +80,11 @@ class RunRecord:
     async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, manifest = self.plan, self.plan.manifest
-        await in_thread(partial(self.folder.write_snapshot, dump_manifest(manifest)), kind="snapshot")
-        self.transcript.write("run_started", **asdict(self.started_run()))
+        self.folder.write_snapshot(dump_manifest(manifest))
+        self.transcript.write("run_started", **self.started_run().facts())
         if plan.price is not None:
             self.rates_used(plan.price)
-        self._reserve = tempfile.TemporaryFile(dir=self.folder.path, buffering=0)  # noqa: SIM115 - held until the end
-        _reserve_space(self._reserve, RESERVED_BYTES)
+        self._space = HeldSpace(self.folder.path.parent)
         budget = manifest.budget
         limits: dict[str, float | int | None] = {
             "turns": manifest.agent.max_turns,
@@ -193,7 +186,8 @@ class RunRecord:
         result = self._result(budget)
         try:
             self.transcript.write("run_finished", status=result.status, score=result.score)
-            await run_to_its_end(partial(self.folder.write_result, result))
+            with self.folder.new_result(result) as file:
+                await wait_for_disk(file.settle)
         except OSError as error:
             self.fail("host_io", f"the result cannot be written into {self.folder.path}: {error}; make room there")
             result = self._result(budget)
@@ -201,9 +195,8 @@ class RunRecord:
         return result
 
     def _release(self) -> None:
-        if self._reserve is not None:
-            self._reserve.close()
-            self._reserve = None
+        if self._space is not None:
+            self._space.release()
 
     def _result(self, budget: "Budget") -> RunResult:
         plan, outcome, totals = self.plan, self.outcome, self.ledger.totals()
@@ -240,13 +233,3 @@ class RunRecord:
                 "task_validated": plan.unvalidated is None,
             }
         )
-
-
-def _reserve_space(file: IO[bytes], size: int) -> None:
-    """Let the file take so many bytes of the disk. Raises OSError where there are none."""
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
-            raise
-        file.write(bytes(size))

@@ -8,6 +8,7 @@ the parts that a program gave its engine (`own_parts`).
 import difflib
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Literal
@@ -86,6 +87,7 @@ def load_part(name: str) -> Any:  # noqa: ANN401 - see load
     return import_dotted(PARTS[name])
 
 
+@cache
 def import_dotted(dotted: str) -> Any:  # noqa: ANN401 - see load
     """The object behind `package.module:name`."""
     module, _, attribute = dotted.partition(":")

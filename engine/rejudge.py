@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,6 @@ from fbench.engine.records.ledger import worse_status
 from fbench.engine.records.reading import find_run, read_result, read_started, read_transcript
 from fbench.engine.records.transcript import utc_now
 from fbench.engine.run import Shared, failure_as_data, open_run
-from fbench.engine.threads import in_thread
 from fbench.engine.version import own_version
 from fbench.tasks.loading import dump_manifest
 
@@ -146,7 +144,7 @@ class RejudgeRecord(RunRecord):
     async def start(self) -> None:
         """Write the snapshot and the first line."""
         plan, before = self.plan, self._rejudge.before
-        await in_thread(partial(self.folder.write_snapshot, dump_manifest(plan.manifest)), kind="snapshot")
+        self.folder.write_snapshot(dump_manifest(plan.manifest))
         self.transcript.write("rejudge_started", run_id=before.run_id, task_hash=plan.task.task_hash)
         self.watch(RunStarted(before.run_id, before.task_id, before.model, plan.sandbox, self.folder.path, {}))
         for message in plan.warnings:

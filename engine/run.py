@@ -19,13 +19,14 @@ from fbench.engine.options import limits_of, model_wait_s
 from fbench.engine.plan import RunPlan, sandbox_spec, site_spec
 from fbench.engine.prepare import prepare_sandbox
 from fbench.engine.record import RunRecord
-from fbench.engine.records.copying import copy_tree
+from fbench.engine.records.copying import copy_tree, is_little_tree
 from fbench.engine.records.diff import diff_trees
+from fbench.engine.records.lines import Effort
 from fbench.engine.registry import load, load_part
 from fbench.engine.scratch import open_scratch
 from fbench.engine.seams import JudgeRequest, Materials
 from fbench.engine.session import Parts, Session
-from fbench.engine.threads import in_thread
+from fbench.engine.threads import Once, in_thread
 
 if TYPE_CHECKING:
     from fbench.engine.budgets import PricesCalls
@@ -44,6 +45,8 @@ VERDICT_CACHE = "judge_cache.sqlite"
 """In the runs folder: what judges said, for all runs and processes that use it."""
 MOST_DIFF_BYTES = 64 * 1024**2
 """Of workspace.diff; what is left out is said at its end. The whole work is in workspace_final."""
+LITTLE_STEPS = 10_000
+"""Of finding changed lines: some 6 ms. A few lines without end in common take seconds, which is for a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +130,23 @@ class Run:
 
     async def work(self) -> None:
         """From the task's workspace to the final one. When this returns, no process of the agent is alive."""
-        start = self.plan.task.folder / "workspace"
-        await in_thread(partial(copy_tree, start, self.spec.workspace), kind=("start", self.plan.task.task_hash))
+        start, task_hash = self.plan.task.folder / "workspace", self.plan.task.task_hash
+        await in_thread(partial(copy_tree, start, self.spec.workspace), kind=("start", task_hash))
+        baseline = Once(partial(copy_tree, self.spec.workspace, self.baseline), kind=("baseline", task_hash))
+        agent_saw: Once | None = None
         try:
             async with self.open_sandbox(self.spec) as sandbox:
                 self.record.outcome.isolated = sandbox.capabilities.isolated
                 await prepare_sandbox(sandbox, self.plan.manifest.environment)
-                await in_thread(
-                    partial(copy_tree, self.spec.workspace, self.baseline), kind=("baseline", self.plan.task.task_hash)
-                )
+                agent_saw = baseline
                 self.record.enter("acting")
                 with self.traffic.agent(self.record) as model:
-                    await self._act(sandbox, model)
+                    await self._act(sandbox, model, baseline)
         except BaseException:
             with anyio.CancelScope(shield=True):  # as long as copying takes; a second Ctrl-C ends it
-                await self._keep_what_is_there()
+                await self._keep_what_is_there(agent_saw)
             raise
-        await self._keep()
+        await self._keep(agent_saw)
 
     async def judge(self, work: "RunFolder | None" = None) -> None:
         """The verdict on the final workspace, that of the run folder `work` where it is not this run's own."""
@@ -215,8 +218,9 @@ class Run:
             check_id=check_id,
         )
 
-    async def _act(self, sandbox: "Sandbox", model: "Model") -> None:
-        """The agent's loop inside the budget's scope; a breach ends whatever is in flight."""
+    async def _act(self, sandbox: "Sandbox", model: "Model", baseline: Once) -> None:
+        """The agent's loop inside the budget's scope; a breach ends whatever is in flight. The baseline is made before
+        the first tool runs: until then nobody changes the workspace."""
         plan, record = self.plan, self.record
         session = Session(
             Parts(
@@ -230,6 +234,7 @@ class Run:
                 # Prompts say /workspace; `local` shows the folder under its host path and takes both.
                 workspace=ConfinedFolder(self.spec.workspace, sandbox.workspace, (plan.manifest.environment.workdir,)),
                 baseline=self.baseline,
+                before_tools=baseline.done,
                 tools=plan.tools,
                 transcript=record.transcript,
                 watch=record.watch,
@@ -243,27 +248,35 @@ class Run:
         if self.budget.kill_reason is not None:
             record.outcome.status = "killed"
 
-    async def _keep(self) -> None:
-        """Copy the workspace into the run folder, and say what changed in it."""
+    async def _keep(self, baseline: Once | None) -> None:
+        """Copy the workspace into the run folder, and say what changed in it since the agent, if any, first saw it."""
         self.record.enter("keeping")
-        folder = self.record.folder
-        report = await in_thread(partial(copy_tree, self.spec.workspace, folder.workspace_final))
+        workspace, folder = self.spec.workspace, self.record.folder
+        is_little = is_little_tree(workspace)
+        report = await in_thread(partial(copy_tree, workspace, folder.workspace_final), is_little=is_little)
         if report.left_out:
             entries = [{"path": entry.path, "why": entry.why} for entry in report.left_out]
             self.record.transcript.write("left_out", entries=entries)
-        if self.baseline.exists():
-            await in_thread(partial(_write_diff, self.baseline, folder))
+        if baseline is not None:
+            await baseline.done()
+            write = partial(_write_diff, self.baseline, folder)
+            is_little = is_little and is_little_tree(self.baseline)
+            if not (is_little and await in_thread(partial(write, Effort(LITTLE_STEPS)), is_little=True)):
+                await in_thread(partial(write, Effort()))
 
-    async def _keep_what_is_there(self) -> None:
+    async def _keep_what_is_there(self, baseline: Once | None) -> None:
         """The same for a run that failed or was cancelled; a second failure is logged and does not hide the first."""
         try:
-            await self._keep()
+            await self._keep(baseline)
         except OSError as error:
             log.warning("workspace.not_kept", run_id=self.record.folder.run_id, error=str(error))
 
 
-def _write_diff(before: Path, folder: "RunFolder") -> None:
-    folder.workspace_diff.write_bytes(diff_trees(before, folder.workspace_final, max_bytes=MOST_DIFF_BYTES))
+def _write_diff(before: Path, folder: "RunFolder", effort: Effort) -> bool:
+    """Whether the effort was enough."""
+    patch = diff_trees(before, folder.workspace_final, max_bytes=MOST_DIFF_BYTES, effort=effort)
+    folder.workspace_diff.write_bytes(patch)
+    return effort.was_enough
 
 
 def _fail(record: RunRecord, error: BaseException) -> None:

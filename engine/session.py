@@ -6,7 +6,7 @@ budget itself: it does so through a `Session`, so that every loop, also one from
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -88,6 +88,8 @@ class Parts:
     sandbox: "Sandbox"
     workspace: "ConfinedFolder"
     baseline: "Path"
+    before_tools: Callable[[], Awaitable[None]]
+    """Returns once the baseline is there: awaited before anything may change the workspace."""
     tools: Mapping[str, Tool]
     transcript: "Transcript"
     watch: Watcher
@@ -248,6 +250,7 @@ class Session:
         if tool is None:
             msg = "submit is not run; ask `next_prompt` what follows"
             raise ValueError(msg)
+        await parts.before_tools()
         await parts.budget.start_tool_call()
         parts.transcript.write(
             "tool_started", turn=self.turn, tool_call_id=call.id, name=call.name, arguments=call.arguments

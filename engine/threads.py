@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -27,6 +28,8 @@ INLINE_S = 0.004
 USUAL_SHARE = 0.8
 """What earlier jobs count in what is usual: one that had to wait for a busy disk does not decide alone."""
 MOST_KINDS = 1000
+DISK_WAITERS = 4
+"""Threads that wait for the disk at a time."""
 
 T = TypeVar("T")
 
@@ -76,7 +79,8 @@ class _Lane:
         self._is_free = True
 
 
-_lane: RunVar[_Lane] = RunVar("fbench_lane")
+_lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+_waiting_for_disk: RunVar[anyio.CapacityLimiter] = RunVar("fbench_waiting_for_disk")
 _usual_s: dict[Hashable, float] = {}
 
 
@@ -86,17 +90,19 @@ async def in_thread(
     *,
     abandon_on_cancel: bool = False,
     kind: Hashable = None,
+    is_little: bool = False,
 ) -> T:
     """What `function()` gives, run in a thread. A thread cannot be stopped: a cancelled caller waits for its end,
     unless it abandons it, or it would go on writing into folders that are being removed.
 
     Jobs of a `kind` do the same work each time, nothing of it an agent's. One that takes no time to speak of is done
-    on the loop itself, one in each of its turns: handing it over would take longer.
+    on the loop itself, one in each of its turns: handing it over would take longer. So is one whose caller has looked
+    and found that it `is_little`.
     """
-    lane = _lane.get(None)
+    loop = asyncio.get_running_loop()
+    lane = _lanes.get(loop)
     if lane is None:
-        lane = _Lane()
-        _lane.set(lane)
+        lane = _lanes[loop] = _Lane()
     await lane.take()
     is_ours = True
 
@@ -106,10 +112,9 @@ async def in_thread(
             is_ours = False
             lane.leave()
 
-    loop = asyncio.get_running_loop()
-    if kind is not None and _usual_s.get(kind, math.inf) < INLINE_S:
+    if is_little or (kind is not None and _usual_s.get(kind, math.inf) < INLINE_S):
         try:
-            return _timed(function, kind)
+            return function() if kind is None else _timed(function, kind)
         finally:
             loop.call_soon(leave)
     timer = loop.call_later(SHORT_S, leave)
@@ -119,6 +124,25 @@ async def in_thread(
     finally:
         timer.cancel()
         loop.call_soon(leave)  # when whoever waited for this job has asked for its next
+
+
+class Once:
+    """A job that is done once, by whoever first cannot do without it. Who is at it when it fails gets the error; the
+    next tries again."""
+
+    def __init__(self, function: Callable[[], object], *, kind: Hashable = None) -> None:
+        self._function = function
+        self._kind = kind
+        self._is_done = False
+        self._lock = anyio.Lock()
+
+    async def done(self) -> None:
+        """Return once it is done."""
+        if not self._is_done:
+            async with self._lock:
+                if not self._is_done:
+                    await in_thread(self._function, kind=self._kind)
+                    self._is_done = True
 
 
 def _timed(function: Callable[[], T], kind: Hashable) -> T:
@@ -139,4 +163,17 @@ async def run_to_its_end(function: Callable[[], T], kind: Hashable = None) -> T:
     made: list[T] = []
     with anyio.CancelScope(shield=True):
         made.append(await in_thread(function, kind=kind))
+    return made[0]
+
+
+async def wait_for_disk(function: Callable[[], T]) -> T:
+    """As `run_to_its_end`, for a job that mostly waits until the disk has something. It keeps nobody from the lane,
+    and what several wait for the file system writes together."""
+    limiter = _waiting_for_disk.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(DISK_WAITERS)
+        _waiting_for_disk.set(limiter)
+    made: list[T] = []
+    with anyio.CancelScope(shield=True):
+        made.append(await anyio.to_thread.run_sync(function, limiter=limiter))
     return made[0]

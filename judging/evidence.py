@@ -1,6 +1,5 @@
 """What a check saw, kept as `grader_outputs/<check_id>.json`: always valid JSON, bounded, written atomically."""
 
-import json
 import math
 import os
 import tempfile
@@ -11,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fbench.engine.execs import ExecResult
+from fbench.engine.records.atomic import pretty_json
 from fbench.engine.results import CheckResult
 
 SCHEMA_VERSION = 1
 MAX_TEXT_CHARS = 64 * 1024
 """How much of one captured stream is kept: its beginning and its end, half each."""
+LITTLE_ITEMS = 20
+LITTLE_CHARS = 2000
 
 _MAX_DEPTH = 20
 _MAX_ITEMS = 10_000
@@ -58,7 +60,8 @@ def tail(text: str, max_chars: int = 300) -> str:
 
 
 def write_evidence(folder: Path, result: CheckResult, output: Mapping[str, Any]) -> None:
-    """Write the file of one check; blocking. Raises OSError when the disk does not take it."""
+    """Write the file of one check, whole or not at all; blocking. It is on the disk once the run's result is. Raises
+    OSError when the disk does not take it."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "check_id": result.id,
@@ -68,20 +71,29 @@ def write_evidence(folder: Path, result: CheckResult, output: Mapping[str, Any])
         "detail": result.detail,
         **output,
     }
-    text = json.dumps(as_json(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    text = pretty_json(as_json(document))
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=".json")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(evidence_path(folder, result.id))
     except BaseException:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def is_little_evidence(output: Mapping[str, Any]) -> bool:
+    """Whether writing it takes no time to speak of: a few values, each short."""
+    return len(output) <= LITTLE_ITEMS and all(
+        value is None
+        or isinstance(value, float)
+        or (isinstance(value, str) and len(value) <= LITTLE_CHARS)
+        or (isinstance(value, int) and value.bit_length() <= _MAX_INT_BITS)
+        for value in output.values()
+    )
 
 
 def evidence_path(folder: Path, check_id: str) -> Path:

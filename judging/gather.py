@@ -132,8 +132,12 @@ def _read_bounded(path: Path) -> bytes:
     return data
 
 
-async def in_thread(function: Callable[[], _T], *, abandon_on_cancel: bool = False, kind: Hashable = None) -> _T:
+async def in_thread(
+    function: Callable[[], _T], *, abandon_on_cancel: bool = False, kind: Hashable = None, is_little: bool = False
+) -> _T:
     """Run blocking work beside the loop; a check has one such thread at a time, whatever else the process does. For
     the rest see `engine.threads`."""
     limiter = anyio.CapacityLimiter(1)
-    return await threads.in_thread(function, limiter, abandon_on_cancel=abandon_on_cancel, kind=kind)
+    return await threads.in_thread(
+        function, limiter, abandon_on_cancel=abandon_on_cancel, kind=kind, is_little=is_little
+    )

@@ -28,7 +28,7 @@ from fbench.engine.logs import get_logger
 from fbench.engine.records.copying import copy_tree, remove_tree
 from fbench.engine.results import TIERS, CheckResult, CheckStatus, Tier, Verdict
 from fbench.engine.seams import Check, CheckContext, CheckOutcome, JudgeRequest, Mount, Sandbox, SandboxSpec
-from fbench.judging.evidence import clean_text, evidence_path, write_evidence
+from fbench.judging.evidence import clean_text, evidence_path, is_little_evidence, write_evidence
 from fbench.judging.gather import in_thread
 from fbench.judging.scoring import ALMOST_ONE, make_verdict
 from fbench.judging.table import CHECK_TYPES, load_check
@@ -148,7 +148,8 @@ async def _record(check: manifest.Check, tier: Tier, outcome: CheckOutcome, requ
     if result.status == "skipped":
         evidence_path(request.outputs, check.id).unlink(missing_ok=True)  # of an earlier judging of the same run
     else:
-        await in_thread(lambda: write_evidence(request.outputs, result, outcome.output))
+        is_little = is_little_evidence(outcome.output)
+        await in_thread(lambda: write_evidence(request.outputs, result, outcome.output), is_little=is_little)
     request.on_check(result)
     return result
 

@@ -38,6 +38,8 @@ MARK = "FBENCH_SANDBOX"
 """Variable by which processes are found whose supervisor was killed or stopped under them."""
 SWEEP_PATIENCE_S = 3.0
 
+_with_bash: set[str] = set()
+
 log = get_logger(__name__)
 
 
@@ -61,7 +63,7 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
         mounts={mount.name: real(mount.source) for mount in spec.mounts},
     )
     env[MARK] = mark
-    if shutil.which("bash", path=env["PATH"]) is None:
+    if not _has_bash(env["PATH"]):
         msg = f"this machine has no bash in {env['PATH']}, which tools and checks need: install it, or use Docker"
         raise SandboxFailed(msg)
     below = split_workdir(spec.workdir)[1]
@@ -92,6 +94,13 @@ async def open_sandbox(spec: SandboxSpec) -> AsyncIterator[SupervisedSandbox]:
                 await _end_marked(mark)
             if grace.cancelled_caught:
                 log.error("sandbox.sweep_timed_out", grace_s=SWEEP_PATIENCE_S)
+
+
+def _has_bash(path: str) -> bool:
+    """Looked for until it is found."""
+    if path not in _with_bash and shutil.which("bash", path=path) is not None:
+        _with_bash.add(path)
+    return path in _with_bash
 
 
 async def make_workdir(sandbox: SupervisedSandbox, surroundings: Surroundings) -> None:

@@ -48,8 +48,7 @@ def scripts_folder() -> Path:
 
 def write_shims(folder: Path) -> bool:
     """Write programs for those of python, python3 and pytest that fbench's environment does not have; whether any."""
-    scripts = scripts_folder()
-    missing = [name for name in _SHIMS if not os.access(scripts / name, os.X_OK)]
+    missing = _missing_programs(scripts_folder())
     for name in missing:
         folder.mkdir(parents=True, exist_ok=True)
         shim = folder / name
@@ -57,6 +56,11 @@ def write_shims(folder: Path) -> bool:
         shim.write_text(_SHIMS[name].format(python=_quoted(sys.executable)))
         shim.chmod(0o755)
     return bool(missing)
+
+
+@cache
+def _missing_programs(scripts: Path) -> list[str]:
+    return [name for name in _SHIMS if not os.access(scripts / name, os.X_OK)]
 
 
 def base_environment(

@@ -1,7 +1,5 @@
 """Removes what runs of dead owners left on this machine: containers, networks, volumes, scratch folders, groups."""
 
-import stat
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,13 +7,9 @@ import anyio.to_thread
 
 from fbench.engine.errors import SandboxFailed, UsageError
 from fbench.engine.logs import get_logger
-from fbench.engine.owner import is_owner_alive
 from fbench.engine.records.copying import remove_tree
-from fbench.engine.scratch import OWNER_FILE, owner_in_name, scratch_root
+from fbench.engine.scratch import is_dead, scratch_root
 from fbench.sandboxes.cgroups import sweep_groups
-
-OWNERLESS_S = 600.0
-"""A folder without its owner's mark is being made, or its maker died at once; this old, it is the second."""
 
 log = get_logger(__name__)
 
@@ -51,7 +45,7 @@ def dead_folders(root: Path | None = None) -> list[Path]:
         folders = sorted((root or scratch_root()).iterdir())
     except OSError:
         return []
-    return [folder for folder in folders if _is_dead(folder)]
+    return [folder for folder in folders if is_dead(folder)]
 
 
 def sweep_scratch(root: Path | None = None) -> list[Path]:
@@ -89,24 +83,3 @@ async def _sweep_engine(cleaned: Cleaned) -> None:
         return
     cleaned.removed += [str(item) for item in swept.removed]
     cleaned.stuck |= {str(item): why for item, why in swept.stuck.items()}
-
-
-def _is_dead(folder: Path) -> bool:
-    try:
-        status = folder.lstat()
-    except OSError:
-        return False
-    if not stat.S_ISDIR(status.st_mode):
-        return False
-    if (owner := owner_in_name(folder.name)) is not None:
-        return not owner.is_alive()
-    try:
-        with (folder / OWNER_FILE).open("rb") as file:
-            mark = file.read(1000).decode(errors="replace")
-        if mark:
-            return not is_owner_alive(mark)
-        return time.time() - status.st_mtime > OWNERLESS_S
-    except FileNotFoundError:
-        return time.time() - status.st_mtime > OWNERLESS_S
-    except OSError:
-        return False

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from fbench.engine.errors import UnknownNameError, UsageError
 from fbench.engine.options import RunOptions
 from fbench.engine.purse import Purse
-from fbench.engine.records.folder import sync_folder, write_atomically
+from fbench.engine.records.atomic import write_atomically
 from fbench.engine.records.reading import SUITE_RUN_ID, newer_schema
 from fbench.engine.results import Record
 from fbench.suites.outcomes import PlannedRun
@@ -142,8 +142,7 @@ def write_plan(runs_dir: Path, plan: SuitePlan) -> Path:
     folder = runs_dir / plan.suite_run_id
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
-        sync_folder(runs_dir)
+        write_atomically(folder / PLAN, plan.model_dump_json(indent=1) + "\n", below=[runs_dir])
     except OSError as error:
         msg = f"the plan cannot be written into {folder}: {error.strerror or error}; name another --runs-dir"
         raise UsageError(msg) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fbench.engine.errors import FbenchError, UsageError
-from fbench.engine.records.folder import write_atomically
+from fbench.engine.records.atomic import write_atomically
 
 
 class Unwritten(FbenchError):

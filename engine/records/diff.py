@@ -78,6 +78,7 @@ def diff_trees(
     subpath: str | None = None,
     max_bytes: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    effort: Effort | None = None,
 ) -> bytes:
     """The patch that makes `after` of `before`, paths in byte order; empty when nothing changed.
 
@@ -89,6 +90,7 @@ def diff_trees(
         subpath: only this file or folder, relative, without `..`.
         max_bytes: the patch ends, with a note, after the file that goes beyond.
         stop: asked between files; once it says True, DiffStopped is raised.
+        effort: what finding the changed lines may take; that of `Effort()` if None.
 
     Raises:
         ValueError: `subpath` is absolute or climbs out.
@@ -99,7 +101,7 @@ def diff_trees(
     paths = sorted(old_items.keys() | new_items.keys())
     pieces: list[bytes] = []
     size = 0
-    trees = _Trees(before, after, Effort())
+    trees = _Trees(before, after, effort or Effort())
     for index, path in enumerate(paths):
         if stop():
             raise DiffStopped

@@ -1,16 +1,14 @@
 """The run folder: its name, its files, and the one file that says the run is finished."""
 
-import json
-import os
 import re
 import secrets
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fbench.engine.errors import UsageError
+from fbench.engine.records.atomic import NewFile, pretty_json
 from fbench.engine.records.reading import LEDGER, RESULT, TRANSCRIPT
+from fbench.engine.records.spreading import spread_if_first
 from fbench.engine.results import RunResult
 
 SLUG_LENGTH = 60
@@ -72,6 +70,7 @@ class RunFolder:
                 except FileExistsError:
                     continue
                 else:
+                    spread_if_first(runs_dir)
                     return cls(path)
         except OSError as error:
             msg = f"cannot make a run folder in {runs_dir}: {error.strerror or error}; name another with --runs-dir"
@@ -84,16 +83,11 @@ class RunFolder:
         it, with a run that has to be made again anyway."""
         self.snapshot.write_text(manifest, encoding="utf-8", errors="backslashreplace")
 
-    def write_result(self, result: RunResult) -> None:
-        """Write result.json: whole or not at all, and on the disk when this returns, with the snapshot, the lines it
-        sums up and the folder's own name. Blocking.
-        """
-        with suppress(FileNotFoundError):  # a run may end before it has one
-            _sync_file(self.snapshot)
-        for path in (self.transcript, self.ledger):
-            _sync_file(path)
-        write_atomically(self.result, json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
-        sync_folder(self.path.parent)
+    def new_result(self, result: RunResult) -> NewFile:
+        """result.json, to be settled: then it is whole and on the disk, with the snapshot, the lines it sums up, what
+        the checks saw and the folder's own name."""
+        said = (self.snapshot, self.transcript, self.ledger, *self.grader_outputs.glob("*.json"))
+        return NewFile(self.result, pretty_json(result.to_json()), after=said, below=[self.path.parent])
 
 
 def make_run_id(task_id: str, model: str) -> str:
@@ -105,36 +99,3 @@ def make_run_id(task_id: str, model: str) -> str:
 def slug(name: str) -> str:
     """`name` in lower-case letters, digits and single underscores; the end of a long one is what tells it apart."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower())[-SLUG_LENGTH:].strip("_") or "model"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Put `text` at `path` so that a reader sees the old file or the new one, and a crash loses neither."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text.encode("utf-8", errors="backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(path: Path) -> None:
-    """Return once the folder's entries are on the disk."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

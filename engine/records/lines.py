@@ -21,6 +21,11 @@ class Effort:
 
     steps: int = 10_000_000
 
+    @property
+    def was_enough(self) -> bool:
+        """Whether no text was replaced whole for want of it."""
+        return self.steps >= 0
+
 
 class Change(NamedTuple):
     """Lines `old_start:old_end` become `new_start:new_end`."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from fbench.engine import Engine, RunOptions, RunResult, UsageError
+from fbench.engine import run as run_module
 from fbench.engine.events import Event, RunFinished, ToolStarted
+from fbench.engine.records.diff import diff_trees
 from fbench.engine.scratch import scratch_root
 
 if TYPE_CHECKING:
@@ -66,9 +69,37 @@ async def test_blanks_around_a_models_name_are_no_part_of_it(make_task: "MakeTas
     assert (result.model, result.passed) == ("fake/oracle", True)
 
 
-async def test_doing_nothing_fails(make_task: "MakeTask", run_local: "RunLocal") -> None:
-    result, _ = await run_local(make_task(), "fake/nop")
+async def test_doing_nothing_fails_and_changes_nothing(make_task: "MakeTask", run_local: "RunLocal") -> None:
+    result, folder = await run_local(make_task(), "fake/nop")
     assert (result.status, result.passed, result.score) == ("completed", False, 0.0)
+    assert (folder / "workspace.diff").read_bytes() == b""
+
+
+@pytest.mark.parametrize("changes", ["few", "many"])
+async def test_what_changed_in_a_little_workspace_is_found_on_the_loop_unless_that_takes_long(
+    make_task: "MakeTask",
+    make_script: "MakeScript",
+    run_local: "RunLocal",
+    monkeypatch: pytest.MonkeyPatch,
+    changes: str,
+) -> None:
+    lines = {"few": ("a", "b"), "many": ("ab" * 1500, "ba" * 700 + "aab" * 300)}
+    before, after = ("\n".join(text) for text in lines[changes])
+    task = make_task(files={"workspace/letters.txt": before}, tools={"allow": ["bash", "text_editor"]})
+    write = {"name": "text_editor", "arguments": {"command": "create", "path": "letters.txt", "file_text": after}}
+    threads: list[int] = []
+    write_diff = run_module._write_diff
+
+    def note(*arguments: Any) -> bool:
+        threads.append(threading.get_ident())
+        return write_diff(*arguments)
+
+    monkeypatch.setattr(run_module, "_write_diff", note)
+    _, folder = await run_local(task, make_script([{"tool_calls": [write]}, {"tool_calls": [SUBMIT]}]))
+    assert (len(threads), threads[-1] == threading.get_ident()) == {"few": (1, True), "many": (2, False)}[changes]
+    patch = (folder / "workspace.diff").read_bytes()
+    assert patch == diff_trees(task / "workspace", folder / "workspace_final")
+    assert b"letters.txt" in patch
 
 
 async def test_the_oracle_goes_through_the_text_parser_in_json_text(

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from fbench.engine import threads
-from fbench.engine.threads import in_thread, run_to_its_end, younger_than_all
+from fbench.engine.threads import Once, in_thread, run_to_its_end, wait_for_disk, younger_than_all
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +120,46 @@ async def test_a_kind_that_takes_no_time_is_done_on_the_loop() -> None:
     assert await in_thread(threading.get_ident, kind="quick") == here
     assert await in_thread(threading.get_ident) != here
     assert await in_thread(threading.get_ident, kind="never seen") != here
+
+
+async def test_what_is_known_to_be_little_is_done_on_the_loop() -> None:
+    here = threading.get_ident()
+    assert await in_thread(threading.get_ident, is_little=True) == here
+    assert await in_thread(threading.get_ident) != here
+
+
+async def test_who_waits_for_the_disk_keeps_nobody_from_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "SHORT_S", 30.0)
+    release = threading.Event()
+    async with anyio.create_task_group() as group:
+        for _ in range(threads.DISK_WAITERS + 1):
+            group.start_soon(wait_for_disk, lambda: release.wait(30))
+        await anyio.lowlevel.checkpoint()
+        try:
+            with anyio.fail_after(10):
+                assert await in_thread(lambda: "came through") == "came through"
+        finally:
+            release.set()
+
+
+async def test_a_job_for_all_is_done_once_and_tried_again_after_a_failure() -> None:
+    done: list[int] = []
+    failures = [OSError(28, "no space")]
+
+    def job() -> None:
+        time.sleep(0.01)
+        if failures:
+            raise failures.pop()
+        done.append(threading.get_ident())
+
+    once = Once(job)
+    with pytest.raises(OSError, match="no space"):
+        await once.done()
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(once.done)
+    await once.done()
+    assert len(done) == 1
 
 
 async def test_a_kind_becomes_slow_and_leaves_the_loop() -> None:
