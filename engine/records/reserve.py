@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -26,7 +27,8 @@ class _Reserve:
         """Take, or give back, the space of so many runs."""
         held, wanted = (count * RESERVED_BYTES for count in (self.holders, holders))
         if wanted < held:
-            self.file.truncate(wanted)
+            with suppress(OSError):  # copying on write, even that may need room, and no result must be lost for it
+                self.file.truncate(wanted)
         else:
             try:
                 _allocate(self.file.fileno(), held, wanted - held)

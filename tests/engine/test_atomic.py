@@ -105,3 +105,18 @@ def test_space_that_is_not_there_is_refused_and_takes_none_from_others(
     assert os.fstat(allocated).st_size == RESERVED_BYTES
     HeldSpace(tmp_path).release()
     assert os.fstat(allocated).st_size == RESERVED_BYTES
+
+
+def test_space_that_cannot_be_given_back_loses_nothing(
+    allocated: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn:
+        def truncate(self, _size: int) -> None:
+            raise OSError(28, "No space left on device")
+
+    other = HeldSpace(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(reserve._reserves[tmp_path], "file", Stubborn())
+        other.release()
+    HeldSpace(tmp_path).release()
+    assert os.fstat(allocated).st_size == RESERVED_BYTES
