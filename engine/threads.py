@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 SHORT_S = 0.03
 """A job that takes longer is no longer waited for by the next one."""
@@ -48,9 +47,10 @@ def younger_than_all() -> Iterator[None]:
 
 
 class _Lane:
-    """Who is next. A job has the lane until it ends, or has taken `SHORT_S`."""
+    """Who is next in a loop. A job has the lane until it ends, or has taken `SHORT_S`."""
 
     def __init__(self) -> None:
+        self.disk_waiters = anyio.CapacityLimiter(DISK_WAITERS)
         self._is_free = True
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
@@ -80,8 +80,16 @@ class _Lane:
 
 
 _lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
-_waiting_for_disk: RunVar[anyio.CapacityLimiter] = RunVar("fbench_waiting_for_disk")
 _usual_s: dict[Hashable, float] = {}
+
+
+def _own_lane() -> _Lane:
+    """The running loop's; found without anyio's RunVar, for it is asked several times a run."""
+    loop = asyncio.get_running_loop()
+    lane = _lanes.get(loop)
+    if lane is None:
+        lane = _lanes[loop] = _Lane()
+    return lane
 
 
 async def in_thread(
@@ -99,10 +107,7 @@ async def in_thread(
     on the loop itself, one in each of its turns: handing it over would take longer. So is one whose caller has looked
     and found that it `is_little`.
     """
-    loop = asyncio.get_running_loop()
-    lane = _lanes.get(loop)
-    if lane is None:
-        lane = _lanes[loop] = _Lane()
+    loop, lane = asyncio.get_running_loop(), _own_lane()
     await lane.take()
     is_ours = True
 
@@ -160,20 +165,17 @@ def _timed(function: Callable[[], T], kind: Hashable) -> T:
 async def run_to_its_end(function: Callable[[], T], kind: Hashable = None) -> T:
     """As `in_thread`, but a cancelled caller gets the outcome too, and sees its cancellation at its next await: what
     was made can be closed."""
-    made: list[T] = []
-    with anyio.CancelScope(shield=True):
-        made.append(await in_thread(function, kind=kind))
-    return made[0]
+    return await _shielded(in_thread(function, kind=kind))
 
 
 async def wait_for_disk(function: Callable[[], T]) -> T:
     """As `run_to_its_end`, for a job that mostly waits until the disk has something. It keeps nobody from the lane,
     and what several wait for the file system writes together."""
-    limiter = _waiting_for_disk.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(DISK_WAITERS)
-        _waiting_for_disk.set(limiter)
+    return await _shielded(anyio.to_thread.run_sync(function, limiter=_own_lane().disk_waiters))
+
+
+async def _shielded(work: Awaitable[T]) -> T:
     made: list[T] = []
     with anyio.CancelScope(shield=True):
-        made.append(await anyio.to_thread.run_sync(function, limiter=limiter))
+        made.append(await work)
     return made[0]

@@ -1,16 +1,13 @@
 """What a check saw, kept as `grader_outputs/<check_id>.json`: always valid JSON, bounded, written atomically."""
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from fbench.engine.execs import ExecResult
-from fbench.engine.records.atomic import pretty_json
+from fbench.engine.records.atomic import NewFile, pretty_json
 from fbench.engine.results import CheckResult
 
 SCHEMA_VERSION = 1
@@ -73,16 +70,8 @@ def write_evidence(folder: Path, result: CheckResult, output: Mapping[str, Any])
     }
     text = pretty_json(as_json(document))
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=".json")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(evidence_path(folder, result.id))
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with NewFile(evidence_path(folder, result.id), text) as file:
+        file.take_place()
 
 
 def is_little_evidence(output: Mapping[str, Any]) -> bool:

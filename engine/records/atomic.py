@@ -12,7 +12,8 @@ import pydantic_core
 
 
 class NewFile:
-    """A text that is written beside its place and takes it with `settle`. As a context it leaves nothing behind.
+    """A text that is written beside its place and takes it with `settle`, or with `take_place` where the disk may have
+    it later. As a context it leaves nothing behind.
 
     All but `settle` takes no time to speak of, and is best done where `settle` is not: a thread beside a busy loop
     waits for Python's lock after every system call.
@@ -51,9 +52,13 @@ class NewFile:
         """Return once it has its place and all is on the disk. Blocking."""
         for fd in self._files:
             os.fsync(fd)
-        os.replace(self._temporary, self._path)  # noqa: PTH105 - without making paths
+        self.take_place()
         for fd in self._folders:
             os.fsync(fd)
+
+    def take_place(self) -> None:
+        """Let readers see it."""
+        os.replace(self._temporary, self._path)  # noqa: PTH105 - without making paths
 
     def _opened(self, path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -38,16 +38,21 @@ async def test_short_jobs_come_one_after_the_other(monkeypatch: pytest.MonkeyPat
     assert at_once == [False] * 10
 
 
+async def come_through(release: threading.Event) -> None:
+    """That a job is done while those begun before it wait for `release`, which they get afterwards."""
+    await anyio.lowlevel.checkpoint()
+    try:
+        with anyio.fail_after(10):
+            assert await in_thread(lambda: "came through") == "came through"
+    finally:
+        release.set()
+
+
 async def test_a_long_job_is_not_waited_for() -> None:
     release = threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(in_thread, lambda: release.wait(30))
-        await anyio.lowlevel.checkpoint()
-        try:
-            with anyio.fail_after(10):
-                assert await in_thread(lambda: "came through") == "came through"
-        finally:
-            release.set()
+        await come_through(release)
 
 
 async def test_what_began_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,12 +139,7 @@ async def test_who_waits_for_the_disk_keeps_nobody_from_the_lane(monkeypatch: py
     async with anyio.create_task_group() as group:
         for _ in range(threads.DISK_WAITERS + 1):
             group.start_soon(wait_for_disk, lambda: release.wait(30))
-        await anyio.lowlevel.checkpoint()
-        try:
-            with anyio.fail_after(10):
-                assert await in_thread(lambda: "came through") == "came through"
-        finally:
-            release.set()
+        await come_through(release)
 
 
 async def test_a_job_for_all_is_done_once_and_tried_again_after_a_failure() -> None:
